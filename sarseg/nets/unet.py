@@ -1,0 +1,68 @@
+"""U-Net (Ronneberger, Fischer, Brox 2015) with padded convolutions, batch norm, and a choice of size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UNetConfig:
+    """Size of a U-Net.
+
+    `width` channels at the first level, doubled at each of `depth` halvings. `stem` is the side of the pixel block that the
+    first convolution takes as one: 1 is the plain U-Net; 2 works at half resolution and costs a quarter.
+    """
+
+    bands: int
+    classes: int
+    width: int = 32
+    depth: int = 3
+    stem: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least in (("bands", 1), ("classes", 1), ("width", 1), ("depth", 0), ("stem", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, not >= {least}")
+
+
+class UNet(nn.Module):
+    """float (n, bands, h, w) -> logits (n, classes, h, w), any h, w >= 1."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        widths = [config.width * 2**level for level in range(config.depth + 1)]
+        self.stem = config.stem
+        self.stride = config.stem * 2**config.depth
+        first = config.bands * config.stem**2
+        self.encoder = nn.ModuleList(_convolutions(before, after) for before, after in zip([first, *widths], widths, strict=False))
+        self.decoder = nn.ModuleList(_convolutions(fine + coarse, fine) for fine, coarse in zip(widths, widths[1:], strict=False))
+        self.head = nn.Conv2d(config.width, config.classes * config.stem**2, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits for normalised bands without NaN."""
+        h, w = x.shape[-2:]
+        x = F.pad(x, (0, -w % self.stride, 0, -h % self.stride), mode="replicate")  # (n, bands, H, W), multiples of stride
+        x = F.pixel_unshuffle(x, self.stem)  # (n, bands * stem**2, H / stem, W / stem)
+        skips = []
+        for level, convolutions in enumerate(self.encoder):
+            x = convolutions(F.max_pool2d(x, 2) if level else x)  # (n, width * 2**level, H / stem / 2**level, ...)
+            skips.append(x)
+        for skip, convolutions in zip(reversed(skips[:-1]), reversed(self.decoder), strict=True):
+            x = convolutions(torch.cat([skip, F.interpolate(x, scale_factor=2, mode="nearest")], dim=1))
+        return F.pixel_shuffle(self.head(x), self.stem)[..., :h, :w]  # (n, classes, h, w)
+
+
+def _convolutions(before: int, after: int) -> nn.Sequential:
+    """Two 3 x 3 convolutions, (n, before, h, w) -> (n, after, h, w)."""
+    return nn.Sequential(
+        nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(after, after, kernel_size=3, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
+    )

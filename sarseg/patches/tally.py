@@ -1,0 +1,147 @@
+"""What a data set says about itself: its index table, class counts, and statistics of the training windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarseg.decibel import to_db
+from sarseg.errors import InputError
+from sarseg.grid import Bounds
+from sarseg.legend import Legend
+from sarseg.patches.windows import SPLITS, TRAIN
+
+Scale = Literal["db", "raw"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandInfo:
+    """A band as a network sees it: its scale, and mean and standard deviation of the training windows in that scale."""
+
+    name: str
+    scale: Scale
+    mean: float
+    std: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"name": self.name, "scale": self.scale, "mean": self.mean, "std": self.std}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a patch lies: its scene, first row and column, CRS (empty without georeference) and outline in that CRS."""
+
+    scene: str
+    row: int
+    col: int
+    crs: str
+    bounds: Bounds
+
+
+class Tally:
+    """Sums over patches in the order in which they are added.
+
+    Parameters
+    ----------
+    bands : names; scale : of all of them
+    size : side of a patch; 0 where sizes differ
+    """
+
+    def __init__(self, bands: Sequence[str], scale: Scale, legend: Legend, size: int) -> None:
+        self.bands, self.scale, self.legend, self.size = tuple(bands), scale, legend, size
+        self._count = np.zeros(len(bands), np.int64)
+        self._sum, self._square = np.zeros(len(bands)), np.zeros(len(bands))
+        self._places: list[Place] = []
+        self._splits: list[int] = []
+        self._valid: list[float] = []
+        self._classes: list[NDArray[np.int64]] = []
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def add(self, place: Place, split: int, image: NDArray[np.float32], mask: NDArray[np.uint8]) -> None:
+        """Count one patch: image (band, rows, cols) with NaN for nodata, mask (rows, cols) of codes."""
+        self._places.append(place)
+        self._splits.append(split)
+        self._valid.append(float(np.isfinite(image).all(0).mean()))
+        self._classes.append(np.bincount(mask.ravel(), minlength=256)[list(self.legend.codes)])
+        if split == TRAIN:
+            self.add_statistics(image)
+
+    def add_statistics(self, image: NDArray[np.float32]) -> None:
+        """Let an image (band, rows, cols) count for mean and standard deviation; NaN does not."""
+        for at, band in enumerate(to_db(image) if self.scale == "db" else image):
+            values = band[np.isfinite(band)].astype(np.float64)
+            self._count[at] += values.size
+            self._sum[at] += values.sum()
+            self._square[at] += np.square(values).sum()
+
+    def band_infos(self) -> tuple[BandInfo, ...]:
+        """Name, scale, mean and standard deviation of every band; 0 and 1 for a band without a value."""
+        some = np.maximum(self._count, 1)
+        mean = self._sum / some
+        std = np.sqrt(np.maximum(self._square / some - mean**2, 0.0))
+        return tuple(
+            BandInfo(name=name, scale=self.scale, mean=float(mean[at]), std=float(std[at]) if std[at] > 0 else 1.0)
+            for at, name in enumerate(self.bands)
+        )
+
+    def split_summary(self) -> dict[str, Any]:
+        """Patches and labelled pixels of every split and class, for JSON."""
+        splits, classes = np.array(self._splits, np.int64), self._class_table()
+        return {
+            name: {
+                "patches": int((splits == at).sum()),
+                "pixels": {title: int(count) for title, count in zip(self.legend.names, classes[splits == at].sum(0), strict=True)},
+            }
+            for at, name in enumerate(SPLITS)
+            if (splits == at).any()
+        }
+
+    def without_split(self, name: str) -> bool:
+        """Whether no patch belongs to a split."""
+        return SPLITS.index(name) not in self._splits
+
+    def write_index(self, path: Path, **more: Sequence[str]) -> None:
+        """Write the index as Parquet: a row a patch, further text columns by name."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        places = self._places
+        columns: dict[str, Any] = {
+            "id": pa.array(np.arange(len(places), dtype=np.int32)),
+            "scene": pa.array([place.scene for place in places], pa.string()),
+            "row": pa.array([place.row for place in places], pa.int32()),
+            "col": pa.array([place.col for place in places], pa.int32()),
+            "size": pa.array([self.size] * len(places), pa.int32()),
+            "crs": pa.array([place.crs for place in places], pa.string()),
+        }
+        for at, name in enumerate(("x_min", "y_min", "x_max", "y_max")):
+            columns[name] = pa.array([place.bounds[at] for place in places], pa.float64())
+        columns["split"] = pa.array([SPLITS[split] for split in self._splits], pa.string())
+        columns["valid_share"] = pa.array(self._valid, pa.float32())
+        for code, counts in zip(self.legend.codes, self._class_table().T, strict=True):
+            columns[f"class_{code}"] = pa.array(counts.astype(np.int32))
+        columns.update({name: pa.array(list(values), pa.string()) for name, values in more.items()})
+        pq.write_table(pa.table(columns), path, compression="zstd")
+
+    def _class_table(self) -> NDArray[np.int64]:
+        return np.array(self._classes, np.int64).reshape(len(self._places), len(self.legend.codes))
+
+
+def read_index(path: Path) -> dict[str, NDArray[Any]]:
+    """The columns of an index, one numpy array each."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError("the index of the data set cannot be read", path, str(error)) from error
+    return {name: table[name].to_numpy() for name in table.column_names}

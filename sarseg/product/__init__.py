@@ -1,0 +1,1 @@
+"""What lies on the map: product folders, and any raster taken as one."""

@@ -1,0 +1,176 @@
+"""The ground's triangles in the image: what each scatters, and its exact overlap with the radar cells.
+
+Radar cell (line, pixel) is the unit square around the pixel's centre. A triangle's power is spread evenly over its image,
+so foreshortened ground piles up and layover adds. Compiled kernels only; radar.py prepares their arrays.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+# Incidence beyond which the class table's slope is not followed: it was made for 30..46 degrees (ours)
+_NEAREST_DEG = 10.0
+_FARTHEST_DEG = 75.0
+_SLIVER = 1e-9
+
+
+@njit(nogil=True, cache=True)
+def clip_below(xs, ys, count, limit, keep_above, out_x, out_y):  # type: ignore[no-untyped-def]
+    """Cut a convex polygon at x = limit and keep one side; returns the number of corners (Sutherland and Hodgman 1974)."""
+    sign = -1.0 if keep_above else 1.0
+    kept = 0
+    last = count - 1
+    for i in range(count):
+        here, before = sign * (xs[i] - limit), sign * (xs[last] - limit)
+        if (here <= 0.0) != (before <= 0.0):
+            share = before / (before - here)
+            out_x[kept], out_y[kept] = limit, ys[last] + share * (ys[i] - ys[last])
+            kept += 1
+        if here <= 0.0:
+            out_x[kept], out_y[kept] = xs[i], ys[i]
+            kept += 1
+        last = i
+    return kept
+
+
+@njit(nogil=True, cache=True)
+def spread(lines, pixels, weights, area, image, scratch):  # type: ignore[no-untyped-def]
+    """Add a triangle's weights (n,) to the cells of `image` (n, lines, pixels) by exact overlap.
+
+    `lines`, `pixels` float64 (3,), relative to the image's first centre; `area` is the triangle's area in cells, not 0.
+    `scratch` float64 (8, 8). What falls outside the image is left out.
+    """
+    first_line = max(0, int(np.floor(min(lines[0], lines[1], lines[2]) + 0.5)))
+    last_line = min(image.shape[1] - 1, int(np.floor(max(lines[0], lines[1], lines[2]) + 0.5)))
+    strip_x, strip_y, half_x, half_y = scratch[0], scratch[1], scratch[2], scratch[3]
+    cell_x, cell_y = scratch[4], scratch[5]
+    for line in range(first_line, last_line + 1):
+        count = clip_below(lines, pixels, 3, line - 0.5, True, half_x, half_y)
+        count = clip_below(half_x, half_y, count, line + 0.5, False, strip_x, strip_y)
+        if count < 3:
+            continue
+        low = high = strip_y[0]
+        for i in range(1, count):
+            low, high = min(low, strip_y[i]), max(high, strip_y[i])
+        first_pixel = max(0, int(np.floor(low + 0.5)))
+        last_pixel = min(image.shape[2] - 1, int(np.floor(high + 0.5)))
+        for pixel in range(first_pixel, last_pixel + 1):
+            n = clip_below(strip_y, strip_x, count, pixel - 0.5, True, half_y, half_x)
+            n = clip_below(half_y, half_x, n, pixel + 0.5, False, cell_y, cell_x)
+            twice = 0.0
+            for i in range(1, n - 1):
+                a, b = cell_x[i] - cell_x[0], cell_y[i] - cell_y[0]
+                twice += a * (cell_y[i + 1] - cell_y[0]) - b * (cell_x[i + 1] - cell_x[0])
+            share = 0.5 * abs(twice) / area
+            for k in range(weights.shape[0]):
+                image[k, line, pixel] += share * weights[k]
+
+
+@njit(nogil=True, cache=True)
+def drop(lines, pixels, weights, image):  # type: ignore[no-untyped-def]
+    """Put the weights of a triangle whose image is a line or a point into the cells of 36 points spread over it."""
+    for i in range(6):
+        for j in range(6):
+            a, b = (i + 0.5) / 6.0, (j + 0.5) / 6.0
+            if a + b > 1.0:
+                a, b = 1.0 - a, 1.0 - b
+            line = int(np.floor(lines[0] + a * (lines[1] - lines[0]) + b * (lines[2] - lines[0]) + 0.5))
+            pixel = int(np.floor(pixels[0] + a * (pixels[1] - pixels[0]) + b * (pixels[2] - pixels[0]) + 0.5))
+            if 0 <= line < image.shape[1] and 0 <= pixel < image.shape[2]:
+                for k in range(weights.shape[0]):
+                    image[k, line, pixel] += weights[k] / 36.0
+
+
+@njit(nogil=True, cache=True)
+def triangle_power(corners, sight, gamma0, slope_db, visible, weights):  # type: ignore[no-untyped-def]
+    """Power that a triangle sends back, into weights[:-1], one a polarisation.
+
+    `corners` (3, 3) in metres, counter-clockwise seen from above; `sight` unit vector from the radar; `gamma0` linear at 39
+    degrees, `slope_db` per degree. Power = gamma0(local incidence) x area seen by the radar: gamma0 is the ratio of
+    sigma0 to the cosine of the local incidence, and cosine x area is the area seen.
+    """
+    e0, e1, e2 = corners[1, 0] - corners[0, 0], corners[1, 1] - corners[0, 1], corners[1, 2] - corners[0, 2]
+    f0, f1, f2 = corners[2, 0] - corners[0, 0], corners[2, 1] - corners[0, 1], corners[2, 2] - corners[0, 2]
+    n0, n1, n2 = 0.5 * (e1 * f2 - e2 * f1), 0.5 * (e2 * f0 - e0 * f2), 0.5 * (e0 * f1 - e1 * f0)
+    seen_m2 = -(n0 * sight[0] + n1 * sight[1] + n2 * sight[2])
+    if seen_m2 <= 0.0:
+        for k in range(gamma0.shape[0]):
+            weights[k] = 0.0
+        return
+    area_m2 = np.sqrt(n0 * n0 + n1 * n1 + n2 * n2)
+    theta_deg = np.degrees(np.arccos(min(1.0, seen_m2 / area_m2)))
+    theta_deg = min(_FARTHEST_DEG, max(_NEAREST_DEG, theta_deg))
+    for k in range(gamma0.shape[0]):
+        weights[k] = visible * seen_m2 * gamma0[k] * 10.0 ** (0.1 * slope_db[k] * (theta_deg - 39.0))
+
+
+@njit(nogil=True, cache=True)
+def accumulate(points, place, visible, gamma0, slope_db, satellite, origin, image):  # type: ignore[no-untyped-def]
+    """Add one tile of ground to the image.
+
+    Parameters
+    ----------
+    points : float64 (rows + 1, cols + 1, 3), corners of the map's pixels, earth-fixed; rows run south, columns east
+    place : float64 (rows + 1, cols + 1, 4), their line, pixel, time, range
+    visible : float64 (rows + 1, cols + 1), 1 where the radar sees the corner, 0 in shadow
+    gamma0 : float32 (polarisations, rows, cols), linear at 39 degrees; NaN = no ground
+    slope_db : float64 (polarisations, rows, cols) as float32
+    satellite : float64 (rows + 1, cols + 1, 3), radar positions at the corners' times
+    origin : (line, pixel) of the image's first centre
+    image : float64 (polarisations + 1, lines, pixels); the last plane counts how often a cell is covered, with the sign of
+        the triangle's orientation: 1 inside whatever is folded there
+    """
+    pols = gamma0.shape[0]
+    weights, alpha, beta = np.empty(pols + 1), np.empty(pols), np.empty(pols)
+    corners, sight, scratch = np.empty((3, 3)), np.empty(3), np.empty((8, 8))
+    lines, pixels = np.empty(3), np.empty(3)
+    for row in range(gamma0.shape[1]):
+        for col in range(gamma0.shape[2]):
+            if np.isnan(gamma0[0, row, col]):
+                continue
+            for k in range(pols):
+                alpha[k], beta[k] = gamma0[k, row, col], slope_db[k, row, col]
+            for half in range(2):
+                seen = 0.0
+                for i in range(3):
+                    # the diagonal changes from pixel to pixel, so that the mesh leans nowhere
+                    r, c = corner_of(half, i, (row + col) % 2)
+                    lines[i] = place[row + r, col + c, 0] - origin[0]
+                    pixels[i] = place[row + r, col + c, 1] - origin[1]
+                    seen += visible[row + r, col + c] / 3.0
+                    for axis in range(3):
+                        corners[i, axis] = points[row + r, col + c, axis]
+                extent = lines[0] + lines[1] + lines[2] + pixels[0] + pixels[1] + pixels[2]
+                if not np.isfinite(extent):
+                    continue
+                if max(lines[0], lines[1], lines[2]) < -0.5 or min(lines[0], lines[1], lines[2]) > image.shape[1] - 0.5:
+                    continue
+                norm = 0.0
+                for axis in range(3):
+                    middle = (corners[0, axis] + corners[1, axis] + corners[2, axis]) / 3.0
+                    sight[axis] = middle - satellite[row, col, axis]
+                    norm += sight[axis] * sight[axis]
+                for axis in range(3):
+                    sight[axis] /= np.sqrt(norm)
+                triangle_power(corners, sight, alpha, beta, seen, weights)
+                signed = 0.5 * (
+                    (lines[1] - lines[0]) * (pixels[2] - pixels[0]) - (pixels[1] - pixels[0]) * (lines[2] - lines[0])
+                )
+                weights[pols] = signed
+                if abs(signed) > _SLIVER:
+                    spread(lines, pixels, weights, abs(signed), image, scratch)
+                else:
+                    drop(lines, pixels, weights, image)
+
+
+@njit(nogil=True, cache=True)
+def corner_of(half, i, lean):  # type: ignore[no-untyped-def]
+    """Row and column (0 or 1) of corner i of a pixel's first or second triangle, counter-clockwise seen from above."""
+    if lean == 0:  # cut from north-west to south-east
+        if half == 0:
+            return (0, 0) if i == 0 else ((1, 0) if i == 1 else (1, 1))
+        return (0, 0) if i == 0 else ((1, 1) if i == 1 else (0, 1))
+    if half == 0:  # cut from north-east to south-west
+        return (0, 0) if i == 0 else ((1, 0) if i == 1 else (0, 1))
+    return (0, 1) if i == 0 else ((1, 0) if i == 1 else (1, 1))
