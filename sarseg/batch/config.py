@@ -24,6 +24,7 @@ STEPS: Mapping[str, tuple[str, str]] = {
     "patches": ("sarseg.patches.store", "PatchOptions"),
     "train": ("sarseg.train.loop", "TrainOptions"),
     "predict": ("sarseg.predict.engine", "PredictOptions"),
+    "mosaic": ("sarseg.mosaic.composite", "MosaicOptions"),
 }
 """The steps with options, and where their options classes are."""
 

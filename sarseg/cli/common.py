@@ -59,7 +59,7 @@ def start_talking(options: Settings) -> None:
     level = logging.DEBUG if options.debug else logging.WARNING if options.quiet else logging.INFO
     logging.getLogger("sarseg").setLevel(level)
 
-    def show(message: Warning | str, *_place: object) -> None:
+    def show(message: Warning | str, *_place: object, **_more: object) -> None:
         logging.getLogger("sarseg").warning("%s", message)
 
     warnings.showwarning = show

@@ -122,7 +122,7 @@ def run(args: list[str]) -> int:
         return _fail(" ".join(error.format_message().split()), 2)
     except click.Abort:
         return _fail("interrupted; nothing half-written is left", _INTERRUPTED)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 the one place where every error becomes a line
         if "--debug" in args:
             traceback.print_exc()
         known = explain(error)

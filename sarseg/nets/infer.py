@@ -104,7 +104,7 @@ def predict_strips(
         fresh = read(Window(row=seen, col=0, rows=tile.stop - seen, cols=cols))
         kept = values[:, values.shape[1] - (seen - tile.start) :] if at else fresh[:, :0]
         values = np.concatenate([kept, fresh], axis=1)
-        valid = ~np.isnan(values).any(axis=0)
+        valid = _complete(values)
         _add_tiles(sums, values, valid, forward, tile, col_tiles)
         stop = row_tiles[at + 1].start if at + 1 < len(row_tiles) else rows
         done = stop - tile.start
@@ -129,9 +129,19 @@ def _add_tiles(
         cols = slice(across.start, across.stop)
         if not valid[:, cols].any():
             continue
-        part = np.where(valid[:, cols], values[:, :, cols], np.float32(0))
+        part, _ = filled(values[:, :, cols])
         weights = tile.weights[:, np.newaxis] * across.weights[np.newaxis, :]
         sums[:, :rows, cols] += quantise(forward(part)) * weights
+
+
+def filled(normalised: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """What a network is fed: float32 (band, rows, cols) with 0, the mean, wherever a band is NaN; and where none was, (rows, cols)."""
+    valid = _complete(normalised)
+    return np.where(valid, normalised, np.float32(0)), valid
+
+
+def _complete(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return np.asarray(~np.isnan(values).any(axis=0))
 
 
 def quantise(probabilities: NDArray[np.float32]) -> NDArray[np.uint32]:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sarseg.patches.dataset import Dataset, TorchDataset, open_dataset
     from sarseg.patches.legacy import generate_train_data
-    from sarseg.patches.store import PatchOptions, Source, write_dataset
+    from sarseg.patches.split import PatchOptions
+    from sarseg.patches.store import Source, write_dataset
 
 __all__ = ["Dataset", "PatchOptions", "Source", "TorchDataset", "generate_train_data", "open_dataset", "write_dataset"]
 
 _NAMES = {
     "Dataset": "sarseg.patches.dataset",
-    "PatchOptions": "sarseg.patches.store",
+    "PatchOptions": "sarseg.patches.split",
     "Source": "sarseg.patches.store",
     "TorchDataset": "sarseg.patches.dataset",
     "generate_train_data": "sarseg.patches.legacy",

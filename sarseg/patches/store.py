@@ -7,31 +7,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sarseg.errors import InputError, UsageError
-from sarseg.grid import Bounds, MapGrid
 from sarseg.legend import IGNORE, NODATA, Legend
 from sarseg.masks import NOT_TRAINED
 from sarseg.patches.shards import ShardWriter
+from sarseg.patches.split import PatchOptions, Refusals, Supply, split_scenes
 from sarseg.patches.tally import Place, Tally
 from sarseg.patches.windows import (
     NONE,
-    TEST,
+    SPLITS,
     TRAIN,
-    VAL,
-    Boxes,
-    Ground,
     Positions,
-    RandomWindows,
-    SplitPlan,
     Splitter,
     check_size,
     grid_windows,
-    grounds,
     leak_check,
     leaks,
     shares,
@@ -52,8 +46,7 @@ INDEX = "index.parquet"
 IMAGES, MASKS = "images.zarr", "masks.zarr"
 FORMAT = "sarseg patches"
 _CELL = 1024  # windows that start in one such square are read together: a block is decoded about once
-_ROUNDS = 40  # times that windows are drawn anew for those refused, before a shortfall is accepted
-_MOST_DRAWN = 1 << 18
+_ROUNDS = 200  # times that windows are drawn anew for those refused, before a shortfall is accepted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,51 +56,6 @@ class Source:
     image: Path
     labels: Path
     name: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PatchOptions:
-    """How windows are chosen and split.
-
-    Parameters
-    ----------
-    size : side of a patch, pixels
-    stride : step of a grid of windows; None is `size`
-    count : draw so many windows at random instead; over all images, in proportion to their positions
-    block_m, guard_m : as in `SplitPlan`; None chooses from `size` and the ground covered
-    test_bounds : a region, in the CRS of the first image, whose windows test
-    val_scenes, test_scenes : whole scenes held out, by name; with `val_scenes` all others train and no blocks are cut
-    split : "random" gives every window a split by itself: it leaks, and says so
-    min_valid : least share of pixels with data in a patch
-    bands : in this order; None takes all bands of the first image
-    legend : None takes it from the label files' tags
-    """
-
-    size: int = 256
-    stride: int | None = None
-    count: int | None = None
-    block_m: float | None = None
-    guard_m: float | None = None
-    val_share: float = 0.2
-    test_bounds: Bounds | None = None
-    val_scenes: tuple[str, ...] = ()
-    test_scenes: tuple[str, ...] = ()
-    split: Literal["blocks", "random"] = "blocks"
-    seed: int = 0
-    min_valid: float = 0.5
-    bands: tuple[str, ...] | None = None
-    legend: Legend | None = None
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or (self.stride is not None and self.stride < 1) or (self.count is not None and self.count < 1):
-            raise UsageError(f"size {self.size}, stride {self.stride} and count {self.count} must be at least 1")
-        if self.stride is not None and self.count is not None:
-            raise UsageError("windows come from a grid (stride) or at random (count), not both")
-        if not 0 <= self.min_valid <= 1:
-            raise UsageError(f"the least valid share {self.min_valid} is not in 0..1")
-        both = set(self.val_scenes) & set(self.test_scenes)
-        if both:
-            raise UsageError(f"scene {', '.join(sorted(both))} cannot validate and test")
 
 
 def write_dataset(out: Path, sources: Sequence[Source], options: PatchOptions, progress: Progress = silent) -> Path:
@@ -123,24 +71,13 @@ def write_dataset(out: Path, sources: Sequence[Source], options: PatchOptions, p
     """
     scenes = _open_sources(sources, options)
     legend = _common_legend(scenes, options)
-    bands = options.bands or scenes[0].product.bands
     splitters = split_scenes([scene.product.grid for scene in scenes], [scene.name for scene in scenes], options)
-    tally = Tally(bands, "db" if scenes[0].product.quantity == "power" else "raw", legend, options.size)
-    boxes: list[Boxes] = []
+    cutter = _Cutter(scenes, splitters, legend, options)
     with create_folder(out, mark=DATASET) as part:
-        shape = (options.size, options.size)
-        with ShardWriter(part / IMAGES, (len(bands), *shape), "float32", np.nan) as images:
-            with ShardWriter(part / MASKS, shape, "uint8", IGNORE) as masks:
-                for patch in _patches(scenes, splitters, tally, progress):
-                    if not len(tally) & 255:
-                        check_space(part, 256 * (patch.image.nbytes + patch.mask.nbytes))
-                    images.append(patch.image)
-                    masks.append(patch.mask)
-                    tally.add(patch.place, patch.split, patch.image, patch.mask)
-                    boxes.append(patch.box)
-        warnings = _judge(tally, np.array(boxes).reshape(-1, 4), [scene.name for scene in scenes], splitters, options)
+        tally = _write_arrays(part, cutter, progress)
+        warnings = _judge(tally, cutter)
         tally.write_index(part / INDEX)
-        write_json(part / DATASET, _describe(tally, scenes, splitters, options, warnings))
+        write_json(part / DATASET, _describe(tally, cutter, warnings))
     for warning in warnings:
         log.warning("%s: %s", out.name, warning)
     return out
@@ -189,98 +126,83 @@ class _Patch:
     mask: NDArray[np.uint8]
     split: int
     place: Place
+    number: int
+    """Of the scene."""
     box: NDArray[np.float64]
+    """Outline in the CRS in which blocks are counted."""
 
 
-@dataclass(slots=True)
-class Refusals:
-    """Why windows did not become patches."""
+class _Cutter:
+    """Windows of the scenes, chosen, read and checked, in the order in which they are stored."""
 
-    without_split: int = 0
-    too_empty: int = 0
-    unlabelled: int = 0
+    def __init__(self, scenes: Sequence[_Scene], splitters: Sequence[Splitter], legend: Legend, options: PatchOptions) -> None:
+        self.scenes, self.splitters, self.legend, self.options = scenes, splitters, legend, options
+        self.refused = Refusals()
+        self.stored: list[tuple[int, int, NDArray[np.float64]]] = []
+        self._known = np.zeros(256, bool)
+        self._known[[NODATA, IGNORE, *legend.codes]] = True
 
-    def __str__(self) -> str:
-        return (
-            f"of the windows tried {self.without_split} lie in a guard band, "
-            f"{self.too_empty} hold too little data, {self.unlabelled} hold no label"
-        )
+    def patches(self, progress: Progress) -> Iterator[_Patch]:
+        """All patches, each read once."""
+        yield from self._at_random(progress) if self.options.count is not None else self._on_grid(progress)
 
+    def _on_grid(self, progress: Progress) -> Iterator[_Patch]:
+        size = self.options.size
+        for done, (scene, splitter) in enumerate(zip(self.scenes, self.splitters, strict=True)):
+            grid = scene.product.grid
+            positions = grid_windows(grid.shape, size, self.options.stride or size)
+            kept = positions[splitter(grid, positions, size) != NONE]
+            self.refused.without_split += len(positions) - len(kept)
+            progress(done, len(self.scenes), "patches: images")
+            yield from self._read(scene, splitter, kept)
+        progress(len(self.scenes), len(self.scenes), "patches: images")
 
-class Supply:
-    """Different random windows of an image that belong to a split."""
+    def _at_random(self, progress: Progress) -> Iterator[_Patch]:
+        options = self.options
+        total = missing = options.count or 0
+        supplies = [
+            Supply(scene.product.grid, splitter, options.size, generator(options.seed, scene.number))
+            for scene, splitter in zip(self.scenes, self.splitters, strict=True)
+        ]
+        for _ in range(_ROUNDS):
+            wanted = shares(missing, [0 if supply.dry else supply.positions for supply in supplies])
+            for scene, splitter, supply, count in zip(self.scenes, self.splitters, supplies, wanted, strict=True):
+                if not count:
+                    continue
+                for patch in self._read(scene, splitter, supply.take(count, self.refused)):
+                    yield patch
+                    missing -= 1
+                    progress(total - missing, total, "patches")
+            if not missing or all(supply.dry for supply in supplies):
+                return
 
-    def __init__(self, grid: MapGrid, splitter: Splitter, size: int, rng: np.random.Generator) -> None:
-        self._grid, self._splitter, self._size = grid, splitter, size
-        self._windows = RandomWindows(grid.shape, size, rng)
-        self._ready: Positions = np.empty((0, 2), np.int64)
-        self._drawn = 0
-        self.positions = self._windows.positions
-        self.dry = False
+    def _read(self, scene: _Scene, splitter: Splitter, positions: Positions) -> Iterator[_Patch]:
+        if not len(positions):
+            return
+        grid, size = scene.product.grid, self.options.size
+        split, boxes = splitter(grid, positions, size), splitter.boxes(grid, positions, size)
+        own = window_boxes(grid, positions, (size, size), grid.crs)
+        for cell in _cells(positions):
+            window = _union(positions[cell], size)
+            image, mask = scene.read(window, self._known)
+            for at in cell:
+                row, col = (int(start) for start in positions[at])
+                inside = Window(row=row, col=col, rows=size, cols=size).relative_to(window).slices
+                part, codes = image[:, inside[0], inside[1]], mask[inside]
+                if self._refuse(part, codes):
+                    continue
+                left, bottom, right, top = (float(edge) for edge in own[at])
+                place = Place(scene=scene.name, row=row, col=col, crs=scene.crs, bounds=(left, bottom, right, top))
+                yield _Patch(image=part, mask=codes, split=int(split[at]), place=place, number=scene.number, box=boxes[at])
 
-    def take(self, count: int, refused: Refusals) -> Positions:
-        """Up to `count` windows, int64 (n, 2); fewer when there are no more, and the supply is then dry."""
-        while len(self._ready) < count and not self.dry:
-            drawn = self._windows.draw(max(count, 4096))
-            kept = drawn[self._splitter(self._grid, drawn, self._size) != NONE] if len(drawn) else drawn
-            refused.without_split += len(drawn) - len(kept)
-            self._drawn += len(drawn)
-            self._ready = np.concatenate([self._ready, kept])
-            self.dry = not len(drawn) or (self._drawn > _MOST_DRAWN and not len(kept))
-        found, self._ready = self._ready[:count], self._ready[count:]
-        return found
-
-
-def split_scenes(grids: Sequence[MapGrid], names: Sequence[str], options: PatchOptions) -> list[Splitter]:
-    """How the windows of each image are split; images near one another share one system of blocks."""
-    unknown = (set(options.val_scenes) | set(options.test_scenes)) - set(names)
-    if unknown:
-        raise UsageError(f"no scene {', '.join(sorted(unknown))}", hint=f"scenes are {', '.join(names)}")
-    whole = [VAL if name in options.val_scenes else TEST if name in options.test_scenes else None for name in names]
-    found = grounds(grids, reach_m=20_000.0 + (options.guard_m or 0.0))
-    outlines = [
-        window_boxes(grid, np.zeros((1, 2), np.int64), grid.shape, ground.crs)[0] for grid, ground in zip(grids, found, strict=True)
-    ]
-    splitters = []
-    for at, ground in enumerate(found):
-        members = [other for other, one in enumerate(found) if one.group == ground.group]
-        plan = _plan(grids, [outlines[other] for other in members], ground, options, found[at].group)
-        apart = [outlines[other] for other in members if whole[other] is not None]
-        splitters.append(Splitter(plan=plan, held_out=np.array(apart).reshape(-1, 4), whole=whole[at], method=options.split))
-    return splitters
-
-
-def _plan(grids: Sequence[MapGrid], outlines: Sequence[NDArray[np.float64]], ground: Ground, options: PatchOptions, first: int) -> SplitPlan:
-    rows, cols = grids[first].shape
-    spans = [(box[2] - box[0]) * (box[3] - box[1]) for box in outlines]
-    pixel = float(np.sqrt(spans[0] / (rows * cols))) if ground.crs is not None else 1.0
-    guard = options.guard_m if options.guard_m is not None else options.size // 4 * pixel
-    # about two dozen blocks over the ground, but each holds a patch with its guard, and none is larger than eight patches
-    block = float(np.clip(np.sqrt(sum(spans) / 24), options.size * pixel + guard, 8 * options.size * pixel + guard))
-    return SplitPlan(
-        crs=ground.crs,
-        block_m=options.block_m if options.block_m is not None else float(np.ceil(block / pixel) * pixel),
-        guard_m=guard,
-        seed=options.seed,
-        val_share=0.0 if options.val_scenes else options.val_share,
-        test_bounds=_region(options.test_bounds, grids[0], ground.crs),
-        stream=0 if ground.crs is not None else 1 + first,
-    )
-
-
-def _region(bounds: Bounds | None, grid: MapGrid, crs: Any) -> Bounds | None:
-    """The test region, given in the CRS of `grid`, in another; None where it has no place there."""
-    if bounds is None or (crs is None) != (grid.crs is None):
-        return None
-    left, bottom, right, top = bounds
-    if not (left < right and bottom < top):
-        raise UsageError(f"the test region {bounds} is empty", hint="xmin ymin xmax ymax")
-    if crs is None:
-        return bounds
-    from affine import Affine
-
-    region = MapGrid(crs=grid.crs, transform=Affine(right - left, 0, left, 0, bottom - top, top), shape=(1, 1)).bounds_in(crs)
-    return region if np.isfinite(region).all() else None
+    def _refuse(self, image: NDArray[np.float32], mask: NDArray[np.uint8]) -> bool:
+        if np.isfinite(image).all(0).mean() < self.options.min_valid:
+            self.refused.too_empty += 1
+            return True
+        if (mask == IGNORE).all():
+            self.refused.unlabelled += 1
+            return True
+        return False
 
 
 def _open_sources(sources: Sequence[Source], options: PatchOptions) -> list[_Scene]:
@@ -320,6 +242,86 @@ def _common_legend(scenes: Sequence[_Scene], options: PatchOptions) -> Legend:
     return found
 
 
-def _patches(scenes: Sequence[_Scene], splitters: Sequence[Splitter], tally: Tally, progress: Progress) -> Iterator[_Patch]:
-    """Patches of all scenes, in the order in which they are stored."""
-    yield from ()
+def _write_arrays(part: Path, cutter: _Cutter, progress: Progress) -> Tally:
+    product, size = cutter.scenes[0].product, cutter.options.size
+    bands = cutter.scenes[0].bands
+    tally = Tally(bands, "db" if product.quantity == "power" else "raw", cutter.legend, size)
+    with (
+        ShardWriter(part / IMAGES, (len(bands), size, size), "float32", np.nan) as images,
+        ShardWriter(part / MASKS, (size, size), "uint8", IGNORE) as masks,
+    ):
+        for patch in cutter.patches(progress):
+            if len(tally) % 256 == 0:
+                check_space(part, 256 * (patch.image.nbytes + patch.mask.nbytes))
+            images.append(patch.image)
+            masks.append(patch.mask)
+            tally.add(patch.place, patch.split, patch.image, patch.mask)
+            cutter.stored.append((patch.number, patch.split, patch.box))
+    return tally
+
+
+def _judge(tally: Tally, cutter: _Cutter) -> list[str]:
+    """What the user must know about the windows; InputError when nothing trains or the split leaks."""
+    options = cutter.options
+    if tally.without_split("train"):
+        hint = f"{cutter.refused}; try a smaller size, block or guard, or a smaller least valid share"
+        raise InputError(f"no training window among {len(tally)}", hint=hint)
+    warnings = []
+    if options.count is not None and len(tally) < options.count:
+        warnings.append(f"{len(tally)} patches instead of {options.count}: there are no more; {cutter.refused}")
+    if options.val_share > 0 and tally.without_split("val"):
+        warnings.append("no patch validates: try a smaller block or guard, or hold a scene out")
+    number = np.array([one for one, _, _ in cutter.stored])
+    split = np.array([one for _, one, _ in cutter.stored], np.int8)
+    boxes = np.array([one for _, _, one in cutter.stored])
+    group = np.array([splitter.plan_number for splitter in cutter.splitters])[number]
+    for one in np.unique(group):
+        here = group == one
+        guard = next(splitter for splitter in cutter.splitters if splitter.plan_number == one).plan.guard_m
+        if options.split != "random":
+            leak_check(boxes[here], split[here], group[here], guard)
+            continue
+        leaking = leaks(boxes[here], split[here], group[here], guard)
+        share = leaking.sum() / max(1, (split[here] > TRAIN).sum())
+        warnings.append(f"random split: {share:.0%} of the patches held out lie within {guard:g} of training patches: accuracies flatter")
+    return warnings
+
+
+def _describe(tally: Tally, cutter: _Cutter, warnings: Sequence[str]) -> dict[str, Any]:
+    """The content of dataset.json."""
+    sources = [
+        {
+            "name": scene.name,
+            "image": scene.source.image.name,
+            "labels": scene.source.labels.name,
+            "datetime_utc": scene.product.datetime_utc,
+            "crs": scene.crs or None,
+            "split": SPLITS[splitter.whole] if splitter.whole is not None else splitter.plan.to_dict(),
+        }
+        for scene, splitter in zip(cutter.scenes, cutter.splitters, strict=True)
+    ]
+    return {
+        "format": FORMAT,
+        "version": 1,
+        "store": "zarr",
+        "size": cutter.options.size,
+        "patches": len(tally),
+        "bands": [band.to_dict() for band in tally.band_infos()],
+        "legend": cutter.legend.to_dict(),
+        "split": {"method": cutter.options.split, "seed": cutter.options.seed, **tally.split_summary()},
+        "sources": sources,
+        "warnings": list(warnings),
+    }
+
+
+def _cells(positions: Positions) -> list[NDArray[np.int64]]:
+    """Indices of windows that start in one square of `_CELL` pixels, square by square, row by row."""
+    cell = positions // _CELL
+    order = np.lexsort((positions[:, 1], positions[:, 0], cell[:, 1], cell[:, 0]))
+    changes = np.flatnonzero((np.diff(cell[order], axis=0) != 0).any(1)) + 1
+    return np.split(order, changes)
+
+
+def _union(positions: Positions, size: int) -> Window:
+    (row, col), (last_row, last_col) = positions.min(0).tolist(), positions.max(0).tolist()
+    return Window(row=row, col=col, rows=last_row + size - row, cols=last_col + size - col)

@@ -110,12 +110,14 @@ class Splitter:
 
     Parameters
     ----------
+    plan_number : equal for images that share a system of blocks
     held_out : boxes (in the plan's CRS) of whole scenes of another split; windows within the guard of one belong to none
     whole : the split of every window, for a scene that is held out as a whole (or trains as a whole)
     method : "random" gives each window a split by itself, which leaks; the test region and held-out scenes stay apart
     """
 
     plan: SplitPlan
+    plan_number: int
     held_out: Boxes
     whole: int | None = None
     method: Literal["blocks", "random"] = "blocks"
@@ -146,9 +148,7 @@ def near(boxes: Boxes, others: Boxes, guard: float) -> NDArray[np.bool_]:
     found = np.zeros(len(boxes), bool)
     reach = guard * (1.0 - _SLACK)
     for left, bottom, right, top in others:
-        found |= (
-            (boxes[:, 0] - right < reach) & (left - boxes[:, 2] < reach) & (boxes[:, 1] - top < reach) & (bottom - boxes[:, 3] < reach)
-        )
+        found |= (boxes[:, 0] - right < reach) & (left - boxes[:, 2] < reach) & (boxes[:, 1] - top < reach) & (bottom - boxes[:, 3] < reach)
     return found
 
 

@@ -11,14 +11,9 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from numba import njit
 
 from sarseg.constants import SPEED_OF_LIGHT_M_S, WGS84_A_M, WGS84_E2
-from sarseg.radar.orbit import POINTS, Floats, Orbit, lagrange
-
-_NEWTON_STEPS = 10
-_TIME_TOLERANCE_S = 1e-12
-_ROUNDING_S = 1e-8  # beyond the last vector, rounding alone moves the time by up to 1e-9 s (7 micrometres)
+from sarseg.radar.orbit import Floats, Orbit
 
 _TABLE_STEP_M = 500.0  # slant range between table nodes; the Hermite cubic between them errs by < 1e-6 pixel
 _MARGIN_PX = 64.0  # the table goes so far beyond the image; further out pixels continue on a straight line
@@ -26,7 +21,6 @@ _GRSR_STEPS = 8
 
 Side = Literal["right", "left"]
 Records = Literal["linear", "nearest"]
-Tables = tuple[Floats, float, float, Floats]
 
 
 def ecef_from_geodetic(lon_deg: Floats | float, lat_deg: Floats | float, height_m: Floats | float) -> Floats:
@@ -51,9 +45,11 @@ def zero_doppler(points_ecef_m: Floats, orbit: Orbit) -> tuple[Floats, Floats]:
     -------
     t_s, slant_range_m : float64 (...), seconds after `orbit.epoch_utc`, one-way metres; NaN where the orbit does not reach
     """
+    from sarseg.radar.kernels import solve_zero_doppler
+
     points = _flat(points_ecef_m).reshape(-1, 3)
     t_s, slant_range_m = np.empty(len(points)), np.empty(len(points))
-    _solve(points, (orbit.t_s, orbit.scale, orbit.position_m, orbit.velocity_m_s), orbit.reach_s, t_s, slant_range_m)
+    solve_zero_doppler(points, (orbit.t_s, orbit.scale, orbit.position_m, orbit.velocity_m_s), orbit.reach_s, t_s, slant_range_m)
     shape = np.shape(points_ecef_m)[:-1]
     return t_s.reshape(shape), slant_range_m.reshape(shape)
 
@@ -109,9 +105,11 @@ class RadarGrid:
 
     def slant_range_m(self, line: Floats | float, pixel: Floats | float, *, records: Records = "linear") -> Floats:
         """One-way slant range, float64, of image positions (broadcast together): the inverse of `line_pixel`'s pixel."""
+        from sarseg.radar.kernels import slant_ranges
+
         lines, pixels = np.broadcast_arrays(line, pixel)
         out = np.empty(lines.size)
-        _ranges(_flat(self.line_time_s(lines)), _flat(pixels), self._tables, records == "nearest", out)
+        slant_ranges(_flat(self.line_time_s(lines)), _flat(pixels), self._tables, records == "nearest", out)
         return out.reshape(lines.shape)
 
     def line_pixel(self, t_s: Floats, slant_range_m: Floats, *, records: Records = "linear") -> tuple[Floats, Floats]:
@@ -127,10 +125,12 @@ class RadarGrid:
         -------
         line, pixel : float64 (...); also outside the image, where pixels continue on a straight line
         """
+        from sarseg.radar.kernels import lines_pixels
+
         t_s, slant_range_m = np.broadcast_arrays(t_s, slant_range_m)
         out = np.empty((2, t_s.size))
         timing = (self.first_line_s, self.line_interval_s, self.tau_ref_s)
-        _lines_pixels(_flat(t_s), _flat(slant_range_m), timing, self._tables, records == "nearest", out)
+        lines_pixels(_flat(t_s), _flat(slant_range_m), timing, self._tables, records == "nearest", out)
         return out[0].reshape(t_s.shape), out[1].reshape(t_s.shape)
 
     @property
@@ -144,7 +144,7 @@ class RadarGrid:
         return np.asarray(pixels * self.pixel_spacing_m - self.record_origin_m[:, None])
 
     @cached_property
-    def _tables(self) -> Tables:
+    def _tables(self) -> tuple[Floats, float, float, Floats]:
         """The inverse of every record: its times, first slant range, step, and (pixel, d pixel / d node) of each node.
 
         Solved by Newton on the polynomials; the cubic between nodes replaces that solution at every pixel.
@@ -176,131 +176,3 @@ def grsr_m(coefficients: Floats, ground_m: Floats) -> Floats:
     for column in coefficients.T[::-1]:
         value = value * ground_m + column[:, None]
     return value
-
-
-@njit(nogil=True, cache=True)
-def _nearest_vector(x: float, y: float, z: float, position: Floats) -> int:
-    best, at = np.inf, 0
-    for i in range(position.shape[0]):
-        distance = (position[i, 0] - x) ** 2 + (position[i, 1] - y) ** 2 + (position[i, 2] - z) ** 2
-        if distance < best:
-            best, at = distance, i
-    return at
-
-
-@njit(nogil=True, cache=True)
-def _solve(
-    points: Floats,
-    vectors: tuple[Floats, Floats, Floats, Floats],
-    reach_s: tuple[float, float],
-    t_out: Floats,
-    range_out: Floats,
-) -> None:
-    t_s, scale, position, velocity = vectors
-    weights = np.empty(POINTS)
-    for k in range(points.shape[0]):
-        x, y, z = points[k, 0], points[k, 1], points[k, 2]
-        t_out[k], range_out[k] = np.nan, np.nan
-        if np.isnan(x + y + z):
-            continue
-        near = _nearest_vector(x, y, z, position)
-        # an estimate of the acceleration is enough: it changes the speed of convergence, not the answer
-        low, high = max(near - 1, 0), min(near + 1, t_s.size - 1)
-        acceleration = (velocity[high] - velocity[low]) / (t_s[high] - t_s[low])
-        t, slant, step = t_s[near], np.nan, np.inf
-        for _ in range(_NEWTON_STEPS):
-            start = lagrange(t, t_s, scale, weights)
-            dx, dy, dz, vx, vy, vz = x, y, z, 0.0, 0.0, 0.0
-            for i in range(scale.shape[1]):
-                w = weights[i]
-                dx -= w * position[start + i, 0]
-                dy -= w * position[start + i, 1]
-                dz -= w * position[start + i, 2]
-                vx += w * velocity[start + i, 0]
-                vy += w * velocity[start + i, 1]
-                vz += w * velocity[start + i, 2]
-            slant = np.sqrt(dx * dx + dy * dy + dz * dz)
-            slope = dx * acceleration[0] + dy * acceleration[1] + dz * acceleration[2] - (vx * vx + vy * vy + vz * vz)
-            step = -(dx * vx + dy * vy + dz * vz) / slope
-            t += step
-            if abs(step) <= _TIME_TOLERANCE_S or not reach_s[0] <= t <= reach_s[1]:
-                break
-        if abs(step) <= _ROUNDING_S and reach_s[0] <= t <= reach_s[1]:
-            t_out[k], range_out[k] = t, slant
-
-
-@njit(nogil=True, cache=True)
-def _blend(time_s: float, record_t_s: Floats, nearest: bool) -> tuple[int, int, float]:
-    """The two records around a time and the second one's weight."""
-    last = record_t_s.size - 1
-    if time_s <= record_t_s[0]:
-        return 0, 0, 0.0
-    if time_s >= record_t_s[last]:
-        return last, last, 0.0
-    after = np.searchsorted(record_t_s, time_s)
-    weight = (time_s - record_t_s[after - 1]) / (record_t_s[after] - record_t_s[after - 1])
-    if nearest:
-        weight = 1.0 if weight > 0.5 else 0.0
-    return after - 1, after, weight
-
-
-@njit(nogil=True, cache=True)
-def _pixel(slant_range_m: float, first_m: float, step_m: float, nodes: Floats) -> tuple[float, float]:
-    """Pixel of one record and its derivative per table step: Hermite cubic, straight lines beyond the ends."""
-    u = (slant_range_m - first_m) / step_m
-    last = nodes.shape[0] - 1
-    if u <= 0.0:
-        return nodes[0, 0] + u * nodes[0, 1], nodes[0, 1]
-    if u >= last:
-        return nodes[last, 0] + (u - last) * nodes[last, 1], nodes[last, 1]
-    i = int(u)
-    x = u - i
-    rise = nodes[i + 1, 0] - nodes[i, 0]
-    a = nodes[i, 1] - rise
-    b = rise - nodes[i + 1, 1]
-    bend = x * (1.0 - x)
-    value = nodes[i, 0] + x * rise + bend * (a * (1.0 - x) + b * x)
-    slope = rise + (1.0 - 2.0 * x) * (a * (1.0 - x) + b * x) + bend * (b - a)
-    return value, slope
-
-
-@njit(nogil=True, cache=True)
-def _lines_pixels(
-    t_s: Floats, slant_range_m: Floats, timing: tuple[float, float, float], tables: Tables, nearest: bool, out: Floats
-) -> None:
-    first_line_s, interval_s, tau_ref_s = timing
-    record_t_s, first_m, step_m, nodes = tables
-    line, pixel = out[0], out[1]
-    for k in range(t_s.size):
-        if np.isnan(t_s[k]) or np.isnan(slant_range_m[k]):
-            line[k], pixel[k] = np.nan, np.nan
-            continue
-        time_s = t_s[k] - (slant_range_m[k] / SPEED_OF_LIGHT_M_S - tau_ref_s / 2.0)
-        line[k] = (time_s - first_line_s) / interval_s
-        before, after, weight = _blend(time_s, record_t_s, nearest)
-        value, _ = _pixel(slant_range_m[k], first_m, step_m, nodes[before])
-        if weight > 0.0:
-            other, _ = _pixel(slant_range_m[k], first_m, step_m, nodes[after])
-            value += weight * (other - value)
-        pixel[k] = value
-
-
-@njit(nogil=True, cache=True)
-def _ranges(time_s: Floats, pixel: Floats, tables: Tables, nearest: bool, out: Floats) -> None:
-    record_t_s, first_m, step_m, nodes = tables
-    for k in range(time_s.size):
-        out[k] = np.nan
-        if np.isnan(time_s[k]) or np.isnan(pixel[k]):
-            continue
-        before, after, weight = _blend(time_s[k], record_t_s, nearest)
-        r = first_m
-        for _ in range(2 * _GRSR_STEPS):
-            value, slope = _pixel(r, first_m, step_m, nodes[before])
-            other, other_slope = _pixel(r, first_m, step_m, nodes[after])
-            value += weight * (other - value)
-            slope += weight * (other_slope - slope)
-            change = (pixel[k] - value) * step_m / slope
-            r += change
-            if abs(change) < 1e-7:
-                break
-        out[k] = r

@@ -67,7 +67,7 @@ class LatticePlan:
     def heights_m(self) -> Floats:
         """Ellipsoidal heights of the nodes, float64 (2 * elements + 1,)."""
         first = 2 * self.first_element
-        return np.arange(first, first + 2 * self.elements + 1) * self.step_m
+        return np.arange(first, first + 2 * self.elements + 1, dtype=np.float64) * np.float64(self.step_m)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

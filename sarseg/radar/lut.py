@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -123,13 +124,17 @@ class Noise:
         if not self.blocks:
             return _bilinear(self.vectors, self.times, window, zero_is_nothing=True)
         out = np.full(window.shape, np.nan)
-        for block in self.blocks:
+        for block, vectors in zip(self.blocks, self._vectors_of_blocks, strict=True):
             part = window.intersect(block.window)
             if part is not None:
-                power = _bilinear(self._vectors_of(block), self.times, part, zero_is_nothing=True)
+                power = _bilinear(vectors, self.times, part, zero_is_nothing=True)
                 factor = np.interp(np.arange(part.row, part.row_stop), block.line, block.factor)
                 out[part.relative_to(window).slices] = power * factor[:, None]
         return out
+
+    @cached_property
+    def _vectors_of_blocks(self) -> tuple[tuple[LutVector, ...], ...]:
+        return tuple(self._vectors_of(block) for block in self.blocks)
 
     def _vectors_of(self, block: NoiseBlock) -> tuple[LutVector, ...]:
         """The range vectors inside of a block, or else its swath's nearest one, each cut to the swath's pixels at its line.

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -84,9 +83,11 @@ class Orbit:
         return np.asarray(1.0 / gaps.prod(axis=2))
 
     def _interpolate(self, t_s: Floats | float, values: Floats) -> Floats:
+        from sarseg.radar.kernels import interpolate_vectors
+
         times = np.asarray(t_s, np.float64)
         out = np.empty((times.size, 3))
-        _interpolate_all(times.ravel(), self.t_s, self.scale, values, out)
+        interpolate_vectors(np.require(times.ravel(), requirements="W"), self.t_s, self.scale, values, out)
         first, last = self.reach_s
         out[~((times.ravel() >= first) & (times.ravel() <= last))] = np.nan
         return out.reshape(*times.shape, 3)
@@ -94,39 +95,5 @@ class Orbit:
 
 def seconds_between(time_utc: np.datetime64, epoch_utc: np.datetime64) -> float:
     """time - epoch in seconds; subtracted as whole microseconds first, since 1 us is 7 mm on the ground (FORMATS A4)."""
-    microseconds = np.datetime64(time_utc, "us") - np.datetime64(epoch_utc, "us")
-    return float(microseconds.astype(np.int64)) / 1e6
-
-
-@njit(nogil=True, cache=True)
-def lagrange(t: float, t_s: Floats, scale: Floats, weights: Floats) -> int:
-    """Write the weights of the nearest vectors in the Lagrange polynomial at t; return the index of the first of them.
-
-    Parameters
-    ----------
-    t_s, scale : of an `Orbit`
-    weights : float64 (POINTS,), written up to the number of vectors used; windows are clamped at the list's ends
-    """
-    points = scale.shape[1]
-    start = max(0, min(np.searchsorted(t_s, t) - points // 2, t_s.size - points))
-    product = 1.0
-    for i in range(points):
-        weights[i] = product * scale[start, i]
-        product *= t - t_s[start + i]
-    product = 1.0
-    for i in range(points - 1, -1, -1):
-        weights[i] *= product
-        product *= t - t_s[start + i]
-    return int(start)
-
-
-@njit(nogil=True, cache=True)
-def _interpolate_all(times: Floats, t_s: Floats, scale: Floats, values: Floats, out: Floats) -> None:
-    weights = np.empty(POINTS)
-    for k in range(times.size):
-        start = lagrange(times[k], t_s, scale, weights)
-        for axis in range(3):
-            total = 0.0
-            for i in range(scale.shape[1]):
-                total += weights[i] * values[start + i, axis]
-            out[k, axis] = total
+    microseconds = time_utc.astype("datetime64[us]").astype(np.int64) - epoch_utc.astype("datetime64[us]").astype(np.int64)
+    return float(microseconds) / 1e6

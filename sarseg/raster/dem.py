@@ -142,6 +142,16 @@ class Dem:
                 highs.append(undulations["fill"][1])
         return (min(lows), max(highs)) if lows else None
 
+    def covers(self, lon_deg: Fields, lat_deg: Fields) -> NDArray[np.bool_]:
+        """Whether a tile lies at points given in degrees, bool of their shape; voids count as covered."""
+        found = np.zeros(np.shape(lon_deg), np.bool_)
+        for lattice in self.lattices:
+            row, col = _on_lattice(lattice, _LON_LAT, np.asarray(lon_deg), np.asarray(lat_deg))
+            for tile in lattice.tiles:
+                place = tile.window
+                found |= (row >= place.row - 0.5) & (row < place.row_stop - 0.5) & (col >= place.col - 0.5) & (col < place.col_stop - 0.5)
+        return found
+
     def bounds_in(self, crs: CRS) -> list[Bounds]:
         """left, bottom, right, top of every tile in a CRS."""
         from pyproj import CRS as ProjCRS
@@ -178,7 +188,7 @@ class Dem:
                 continue
             stored, inside = lattice.read(part)
             heights = np.full(window.shape, np.nan)
-            _bilinear(stored, inside, row - part.row, col - part.col, heights, covered)
+            _bilinear(stored, inside, (part.row, part.col), (row, col), heights, covered)
             if lattice.datum != "ellipsoidal":
                 heights += self.geoids[lattice.datum].undulation_m(lon, lat)
             out = np.where(np.isnan(out), heights, out)
@@ -187,24 +197,34 @@ class Dem:
 
 @njit(nogil=True, cache=True)
 def _bilinear(
-    stored: NDArray[np.float32], inside: NDArray[np.bool_], row: Fields, col: Fields, out: Fields, covered: NDArray[np.bool_]
+    stored: NDArray[np.float32],
+    inside: NDArray[np.bool_],
+    first: tuple[int, int],
+    place: tuple[Fields, Fields],
+    out: Fields,
+    covered: NDArray[np.bool_],
 ) -> None:
-    """Heights float32 (n, m) at row, col float64 (rows, cols), into out where the nearest is valid, renormalised.
+    """Heights float32 (n, m), whose first pixel is `first` of the lattice, at (row, col) float64 (rows, cols) each.
 
-    The outer half of the edge pixels takes the edge's value. `covered` becomes true where the nearest pixel is in a tile.
+    A value where the nearest pixel is valid, renormalised over the valid ones; the outer half of the edge pixels takes the
+    edge's value. `covered` becomes true where the nearest pixel is in a tile. Positions are split into whole and
+    fraction before `first` is taken off, so that rounding is the same in any window.
     """
     n_row, n_col = stored.shape
+    row, col = place
     for r in range(out.shape[0]):
         for c in range(out.shape[1]):
-            y, x = row[r, c], col[r, c]
-            if not (-0.5 <= y < n_row - 0.5 and -0.5 <= x < n_col - 0.5):
+            if np.isnan(row[r, c]) or np.isnan(col[r, c]):
                 continue
-            i, j = int(np.floor(y + 0.5)), int(np.floor(x + 0.5))
-            covered[r, c] |= inside[i, j]
+            whole_row, whole_col = np.floor(row[r, c]), np.floor(col[r, c])
+            u, v = row[r, c] - whole_row, col[r, c] - whole_col
+            i0, j0 = int(whole_row) - first[0], int(whole_col) - first[1]
+            i, j = i0 + (1 if u >= 0.5 else 0), j0 + (1 if v >= 0.5 else 0)
+            if not (0 <= i < n_row and 0 <= j < n_col):
+                continue
+            covered[r, c] = covered[r, c] or inside[i, j]
             if np.isnan(stored[i, j]):
                 continue
-            i0, j0 = int(np.floor(y)), int(np.floor(x))
-            u, v = y - i0, x - j0
             total, weights = 0.0, 0.0
             for di in range(2):
                 for dj in range(2):
@@ -227,21 +247,29 @@ def _mapped(grid: MapGrid, window: Window, crs: CRS | None, lattice: _Lattice | 
     """Map pixels in another CRS, (x, y), or on a lattice's tiles, (row, col); exact at nodes, cubic between them."""
     if grid.crs is None or crs is None:
         raise InputError("terrain needs a georeferenced grid and a georeferenced DEM", crs)
-    transformer = transformer_between(grid.crs, crs)
+    source = grid.crs
 
     def exact(x: Fields, y: Fields) -> Fields:
-        out_x, out_y = (np.array(value, np.float64) for value in transformer.transform(x, y))
-        if lattice is None:
-            return np.stack([out_x, out_y])
-        if crs.is_geographic:  # the turn nearest to the tiles
-            whole = lattice.bounds_window()
-            centre = lattice.grid.transform.c + (whole.col + whole.cols / 2) * lattice.grid.transform.a
-            out_x[out_x - centre > 180.0] -= 360.0
-            out_x[out_x - centre < -180.0] += 360.0
-        return np.stack(lattice.grid.pixel_of(out_x, out_y))
+        if lattice is not None:
+            return np.stack(_on_lattice(lattice, source, x, y))
+        return np.stack([np.asarray(value, np.float64) for value in transformer_between(source, crs).transform(x, y)])
 
     first, second = on_nodes(grid, window, _step(grid), exact)
     return first, second
+
+
+def _on_lattice(lattice: _Lattice, source: CRS, x: Fields, y: Fields) -> tuple[Fields, Fields]:
+    """Fractional (row, col) in a lattice of points in another CRS, exactly."""
+    crs = lattice.grid.crs
+    if crs is None:
+        raise InputError("the DEM has no coordinate system")
+    out_x, out_y = (np.array(value, np.float64) for value in transformer_between(source, crs).transform(x, y))
+    if crs.is_geographic:  # the turn nearest to the tiles
+        whole = lattice.bounds_window()
+        centre = lattice.grid.transform.c + (whole.col + whole.cols / 2) * lattice.grid.transform.a
+        out_x[out_x - centre > 180.0] -= 360.0
+        out_x[out_x - centre < -180.0] += 360.0
+    return lattice.grid.pixel_of(out_x, out_y)
 
 
 def _step(grid: MapGrid) -> int:

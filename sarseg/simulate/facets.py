@@ -115,7 +115,7 @@ def accumulate(points, place, visible, gamma0, slope_db, satellite, origin, imag
     place : float64 (rows + 1, cols + 1, 4), their line, pixel, time, range
     visible : float64 (rows + 1, cols + 1), 1 where the radar sees the corner, 0 in shadow
     gamma0 : float32 (polarisations, rows, cols), linear at 39 degrees; NaN = no ground
-    slope_db : float64 (polarisations, rows, cols) as float32
+    slope_db : float32 (polarisations, rows, cols), dB per degree
     satellite : float64 (rows + 1, cols + 1, 3), radar positions at the corners' times
     origin : (line, pixel) of the image's first centre
     image : float64 (polarisations + 1, lines, pixels); the last plane counts how often a cell is covered, with the sign of
@@ -157,7 +157,7 @@ def accumulate(points, place, visible, gamma0, slope_db, satellite, origin, imag
                 signed = 0.5 * (
                     (lines[1] - lines[0]) * (pixels[2] - pixels[0]) - (pixels[1] - pixels[0]) * (lines[2] - lines[0])
                 )
-                weights[pols] = signed
+                weights[pols] = -signed  # a right-looking image is a mirrored map
                 if abs(signed) > _SLIVER:
                     spread(lines, pixels, weights, abs(signed), image, scratch)
                 else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,12 @@ def sample_at(seed: int, step: int, index: int, *, batch: int, count: int) -> in
     """Which of `count` samples stands at `index` of the batch of `step`: epochs are permutations, without a rest left over."""
     number = step * batch + index
     epoch, place = divmod(number, count)
-    return int(generator(seed, _ORDER, epoch).permutation(count)[place])
+    return int(_permutation(seed, epoch, count)[place])
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return generator(seed, _ORDER, epoch).permutation(count)
 
 
 def augment(

@@ -1,0 +1,156 @@
+"""`sarseg info`: what a file or folder is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sarseg.cli.common import echo_json
+from sarseg.errors import InputError
+
+if TYPE_CHECKING:
+    from sarseg.grid import MapGrid
+    from sarseg.legend import Legend
+    from sarseg.scene.model import Scene
+
+_LABEL_WIDTH = 16
+
+
+@click.command("info")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print a list with one JSON object a path.")
+def command(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Say what a scene, product, dataset, map or model is.
+
+    PATHS are Sentinel-1 GRD products (SAFE folder, zip, manifest.safe), folders that sarseg has written, or raster files.
+
+    Example: sarseg info S1A_IW_GRDH_1SDV_20210119T031653_20210119T031718_036201_043ED0_8255.zip
+    """
+    descriptions = [describe(path) for path in paths]
+    if as_json:
+        echo_json(descriptions)
+    else:
+        click.echo("\n\n".join("\n".join(_lines(description)) for description in descriptions))
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What a path is, as plain values; its first key is `kind`. InputError when nothing of ours opens it."""
+    from sarseg.scene.open import open_scene
+    from sarseg.scene.safe import MANIFEST, open_safe
+
+    if not path.exists():
+        raise InputError("no such file or folder", path)
+    for name, kind in (("model.json", "model"), ("dataset.json", "dataset")):
+        if (path / name).is_file():
+            return {"kind": kind, "path": path, **_summary(path / name)}
+    if path.suffix.lower() == ".zip" or path.name == MANIFEST or open_safe(path) is not None:
+        return _scene(open_scene(path))
+    if path.is_dir() and not (path / "item.json").is_file():
+        raise InputError("the folder is no scene, product, dataset, map or model", path, "a run that was stopped leaves no item.json")
+    return _on_map(path)
+
+
+def _scene(scene: Scene) -> dict[str, Any]:
+    return {
+        "kind": "scene",
+        "id": scene.id,
+        "path": scene.path,
+        "mission": scene.mission,
+        "mode": scene.mode,
+        "product type": scene.product_type,
+        "polarisations": list(scene.polarisations),
+        "start": f"{scene.start_utc}Z",
+        "stop": f"{scene.stop_utc}Z",
+        "orbit": scene.absolute_orbit,
+        "relative orbit": scene.relative_orbit,
+        "direction": scene.orbit_direction,
+        "orbit vectors": f"{len(scene.orbit.t_s)} from {scene.orbit.source}",
+        "processor": scene.ipf_version,
+        "lines": scene.shape[0],
+        "pixels": scene.shape[1],
+        "pixel spacing m": scene.grid.pixel_spacing_m,
+        "images": list(scene.measurements),
+        "calibration": list(scene.calibration),
+        "noise": [polarisation for polarisation, table in scene.noise.items() if table is not None],
+        "noise removed": scene.noise_removed,
+        "footprint lonlat": [list(corner) for corner in scene.footprint_lonlat],
+        "warnings": list(scene.warnings),
+    }
+
+
+def _on_map(path: Path) -> dict[str, Any]:
+    from sarseg.product.open import open_map, open_product
+
+    try:
+        landcover = open_map(path)
+    except InputError:
+        product = open_product(path)
+        description = {"id": product.id, "quantity": product.quantity, "bands": list(product.bands), "time": product.datetime_utc}
+        item, grid, kind = product.item, product.grid, "product" if path.is_dir() else "raster"
+    else:
+        description = {"id": landcover.id, "classes": _classes(landcover.legend)}
+        item, grid, kind = landcover.item, landcover.grid, "map"
+    warnings = item.get("properties", {}).get("sarseg:warnings", [])
+    return {"kind": kind, "path": path, **description, **_grid(grid), "warnings": list(warnings)}
+
+
+def _classes(legend: Legend) -> list[str]:
+    return [f"{code} {name}" for code, name in zip(legend.codes, legend.names, strict=True)]
+
+
+def _grid(grid: MapGrid) -> dict[str, Any]:
+    return {
+        "rows": grid.shape[0],
+        "cols": grid.shape[1],
+        "crs": grid.crs.to_string() if grid.crs is not None else None,
+        "spacing": list(grid.spacing),
+        "bounds": list(grid.bounds),
+    }
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    """The short entries of a JSON description: numbers, words, and lists of words; the file has the rest."""
+    from sarseg.product.folder import read_json
+
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError("not a description of a folder", path)
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, (str, int, float, bool)):
+            found[key] = value
+        elif isinstance(value, list) and all(isinstance(entry, dict) and "name" in entry for entry in value):
+            found[key] = [entry["name"] for entry in value]
+        elif isinstance(value, dict) and all(isinstance(entry, (str, int, float, bool)) for entry in value.values()):
+            found[key] = value
+    return found
+
+
+def _lines(description: dict[str, Any]) -> list[str]:
+    lines = []
+    for key, value in description.items():
+        label = f"{key}:".ljust(_LABEL_WIDTH)
+        if key == "warnings":
+            lines += [f"{label} {warning}" for warning in value] or [f"{label} none"]
+        else:
+            lines.append(f"{label} {_text(value)}")
+    return lines
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "unknown"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.9g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(entry)}" for key, entry in value.items()) or "none"
+    if isinstance(value, list):
+        nested = any(isinstance(entry, list) for entry in value)
+        return ("; " if nested else ", ").join(
+            " ".join(map(_text, entry)) if isinstance(entry, list) else _text(entry) for entry in value
+        ) or "none"
+    return str(value)

@@ -1,0 +1,182 @@
+"""From options to a split: which windows of which image train, validate and test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from sarseg.errors import UsageError
+from sarseg.grid import Bounds, MapGrid
+from sarseg.legend import Legend
+from sarseg.patches.windows import (
+    NONE,
+    TEST,
+    VAL,
+    Ground,
+    Positions,
+    RandomWindows,
+    SplitPlan,
+    Splitter,
+    grounds,
+    window_boxes,
+)
+from sarseg.rng import generator
+
+_MOST_DRAWN = 1 << 18  # positions tried without one that belongs to a split, before an image counts as exhausted
+_BATCH = 4096
+_REACH_M = 20_000.0  # images so near one another share a system of blocks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchOptions:
+    """How windows are chosen and split.
+
+    Parameters
+    ----------
+    size : side of a patch, pixels
+    stride : step of a grid of windows; None is `size`
+    count : draw so many windows at random instead; over all images, in proportion to their positions
+    block_m, guard_m : as in `SplitPlan`; None chooses from `size` and the ground covered
+    test_bounds : a region, in the CRS of the first image, whose windows test
+    val_scenes, test_scenes : whole scenes held out, by name; with `val_scenes` all others train and no blocks are cut
+    split : "random" gives every window a split by itself: it leaks, and says so
+    min_valid : least share of pixels with data in a patch
+    bands : in this order; None takes all bands of the first image
+    legend : None takes it from the label files' tags
+    """
+
+    size: int = 256
+    stride: int | None = None
+    count: int | None = None
+    block_m: float | None = None
+    guard_m: float | None = None
+    val_share: float = 0.2
+    test_bounds: Bounds | None = None
+    val_scenes: tuple[str, ...] = ()
+    test_scenes: tuple[str, ...] = ()
+    split: Literal["blocks", "random"] = "blocks"
+    seed: int = 0
+    min_valid: float = 0.5
+    bands: tuple[str, ...] | None = None
+    legend: Legend | None = None
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or (self.stride is not None and self.stride < 1) or (self.count is not None and self.count < 1):
+            raise UsageError(f"size {self.size}, stride {self.stride} and count {self.count} must be at least 1")
+        if self.stride is not None and self.count is not None:
+            raise UsageError("windows come from a grid (stride) or at random (count), not both")
+        if not 0 <= self.min_valid <= 1:
+            raise UsageError(f"the least valid share {self.min_valid} is not in 0..1")
+        both = set(self.val_scenes) & set(self.test_scenes)
+        if both:
+            raise UsageError(f"scene {', '.join(sorted(both))} cannot validate and test")
+
+
+@dataclass(slots=True)
+class Refusals:
+    """Why windows did not become patches."""
+
+    without_split: int = 0
+    too_empty: int = 0
+    unlabelled: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"of the windows tried {self.without_split} lie in a guard band, "
+            f"{self.too_empty} hold too little data, {self.unlabelled} hold no label"
+        )
+
+
+class Supply:
+    """Different random windows of an image that belong to a split."""
+
+    def __init__(self, grid: MapGrid, splitter: Splitter, size: int, rng: np.random.Generator) -> None:
+        self._grid, self._splitter, self._size = grid, splitter, size
+        self._windows = RandomWindows(grid.shape, size, rng)
+        self._ready: Positions = np.empty((0, 2), np.int64)
+        self._drawn = 0
+        self.positions = self._windows.positions
+        self.dry = False
+
+    def take(self, count: int, refused: Refusals) -> Positions:
+        """Up to `count` windows, int64 (n, 2); fewer when there are no more, and the supply is then dry."""
+        while len(self._ready) < count and not self.dry:
+            drawn = self._windows.draw(max(count, _BATCH))
+            kept = drawn[self._splitter(self._grid, drawn, self._size) != NONE] if len(drawn) else drawn
+            refused.without_split += len(drawn) - len(kept)
+            self._drawn += len(drawn)
+            self._ready = np.concatenate([self._ready, kept])
+            self.dry = not len(drawn) or (self._drawn > _MOST_DRAWN and not len(kept))
+        found, self._ready = self._ready[:count], self._ready[count:]
+        return found
+
+
+def split_scenes(grids: Sequence[MapGrid], names: Sequence[str], options: PatchOptions) -> list[Splitter]:
+    """How the windows of each image are split; images near one another share one system of blocks."""
+    unknown = (set(options.val_scenes) | set(options.test_scenes)) - set(names)
+    if unknown:
+        raise UsageError(f"no scene {', '.join(sorted(unknown))}", hint=f"scenes are {', '.join(names)}")
+    whole = [VAL if name in options.val_scenes else TEST if name in options.test_scenes else None for name in names]
+    found = grounds(grids, reach_m=_REACH_M + (options.guard_m or 0.0))
+    outlines = [
+        window_boxes(grid, np.zeros((1, 2), np.int64), grid.shape, ground.crs)[0] for grid, ground in zip(grids, found, strict=True)
+    ]
+    splitters = []
+    for at, ground in enumerate(found):
+        members = [other for other, one in enumerate(found) if one.group == ground.group]
+        plan = _plan(grids, [outlines[other] for other in members], ground, options)
+        apart = np.array([outlines[other] for other in members if whole[other] is not None]).reshape(-1, 4)
+        splitters.append(Splitter(plan=plan, plan_number=ground.group, held_out=apart, whole=whole[at], method=options.split))
+    return splitters
+
+
+def _plan(grids: Sequence[MapGrid], outlines: Sequence[NDArray[np.float64]], ground: Ground, options: PatchOptions) -> SplitPlan:
+    rows, cols = grids[ground.group].shape
+    spans = [(box[2] - box[0]) * (box[3] - box[1]) for box in outlines]
+    pixel = float(np.sqrt(spans[0] / (rows * cols))) if ground.crs is not None else 1.0
+    guard = options.guard_m if options.guard_m is not None else options.size // 4 * pixel
+    # about two dozen blocks over the ground, but each holds a patch with its guard, and none is larger than eight patches
+    block = float(np.clip(np.sqrt(sum(spans) / 24), options.size * pixel + guard, 8 * options.size * pixel + guard))
+    return SplitPlan(
+        crs=ground.crs,
+        block_m=options.block_m if options.block_m is not None else float(np.ceil(block / pixel) * pixel),
+        guard_m=guard,
+        seed=options.seed,
+        val_share=0.0 if options.val_scenes else options.val_share,
+        test_bounds=_region(options.test_bounds, grids[0], ground.crs),
+        stream=0 if ground.crs is not None else 1 + ground.group,
+    )
+
+
+def _region(bounds: Bounds | None, grid: MapGrid, crs: CRS | None) -> Bounds | None:
+    """The test region, given in the CRS of `grid`, in another; None where it has no place there."""
+    if bounds is None or (crs is None) != (grid.crs is None):
+        return None
+    left, bottom, right, top = bounds
+    if not (left < right and bottom < top):
+        raise UsageError(f"the test region {bounds} is empty", hint="xmin ymin xmax ymax")
+    if crs is None:
+        return bounds
+    region = MapGrid(crs=grid.crs, transform=Affine(right - left, 0, left, 0, bottom - top, top), shape=(1, 1)).bounds_in(crs)
+    return region if np.isfinite(region).all() else None
+
+
+def folder_options(grids: Sequence[MapGrid], names: Sequence[str], *, size: int, seed: int, val_share: float) -> PatchOptions:
+    """How a plain folder of images is split when nobody says: whole images held out where some stand apart, else blocks.
+
+    Images nearer to one another than the guard are held out together.
+    """
+    unit = max((grid.spacing[0] * (111_000.0 if grid.crs.is_geographic else 1.0) for grid in grids if grid.crs is not None), default=1.0)
+    options = PatchOptions(size=size, seed=seed, val_share=val_share)
+    groups = [ground.group for ground in grounds(grids, reach_m=size // 4 * unit)]
+    islands = sorted(set(groups))
+    if len(islands) < 2 or val_share == 0:
+        return options
+    chosen = set(generator(seed).permutation(islands)[: max(1, round(val_share * len(islands)))].tolist())
+    return replace(options, val_scenes=tuple(name for name, group in zip(names, groups, strict=True) if group in chosen))

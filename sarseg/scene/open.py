@@ -1,0 +1,32 @@
+"""open_scene: whatever a user downloaded -> Scene."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sarseg.errors import InputError
+from sarseg.scene.model import Scene
+from sarseg.scene.safe import open_safe
+from sarseg.scene.sentinel1 import read_sentinel1
+
+_KINDS = "give a Sentinel-1 GRD product: its .SAFE folder, the zip as downloaded, or its manifest.safe"
+
+
+def open_scene(path: str | Path) -> Scene:
+    """Open a radar scene without reading its pixels.
+
+    Parameters
+    ----------
+    path : a Sentinel-1 GRD product as SAFE folder, zip archive (read in place) or manifest.safe
+
+    Raises
+    ------
+    InputError when there is no such file, when it is no scene or of an unsupported level, or when it is damaged
+    """
+    place = Path(path)
+    if not place.exists():
+        raise InputError("no such file or folder", place, _KINDS)
+    safe = open_safe(place)
+    if safe is None:
+        raise InputError("not a radar scene", place, _KINDS)
+    return read_sentinel1(safe)
