@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,9 +45,14 @@ class Miniature:
             raise self.broken[name]
         final.parent.mkdir(parents=True, exist_ok=True)
         part = final.with_name(f".partial-{os.getpid()}-{final.name}")
-        part.write_text(step)
+        part.mkdir()
+        (part / "content").write_text(step)
         self._perhaps_die(step, "half")
-        part.write_text("\n".join([step, *(path.read_text() if isinstance(path, Path) else repr(path) for path in parts)]))
+        read = [(path / "content" if path.is_dir() else path).read_text() if isinstance(path, Path) else repr(path) for path in parts]
+        (part / "content").write_text("\n".join([step, *read]))
+        (part / "item.json").write_text(json.dumps({"id": final.name, "properties": {}, "assets": {}}))
+        if final.exists():
+            shutil.rmtree(final)
         part.replace(final)
         self._perhaps_die(step, "published")
         return final
@@ -55,11 +61,14 @@ class Miniature:
         if self.kill == (step, when):
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def open_scene(self, path: Path) -> Any:
+        return SimpleNamespace(id=path.name.partition(".")[0])
+
     def preprocess(self, scene: Path, out: Path, *, dem: list[Path], options: Any, progress: Any) -> Path:
         name = scene.name.partition(".")[0]
         return self._publish("preprocess", out / f"{name}_{options.radiometry}", *dem, options, name=name)
 
-    def make_labels(self, source: Path, like: Path, out: Path, legend: Any = None) -> Path:
+    def make_labels(self, source: Path, like: Path, out: Path, *, legend: Any, progress: Any) -> Path:
         return self._publish("labels", out, source, like, name=f"labels {out.stem}")
 
     def write_dataset(self, out: Path, sources: list[Any], options: Any, progress: Any) -> Path:
@@ -69,17 +78,18 @@ class Miniature:
         return self._publish("train", out, dataset, options)
 
     def predict(self, model: Path, product: Path, out: Path, options: Any, progress: Any) -> Path:
-        return self._publish("predict", out, model, product, options, name=f"predict {out.name}")
+        return self._publish("predict", out / product.name, model, product, options, name=f"predict {product.name[0]}")
 
-    def mosaic(self, maps: list[Path], out: Path, progress: Any) -> Path:
-        return self._publish("mosaic", out, *maps)
+    def mosaic(self, maps: list[Path], out: Path, options: Any, progress: Any) -> Path:
+        return self._publish("mosaic", out, *maps, options)
 
-    def assess(self, landcover: Path, truth: Path, out: Path, bounds: Any) -> None:
+    def assess(self, landcover: Path, truth: Path, out: Path, *, bounds: Any, legend: Any, progress: Any) -> None:
         self._publish("assess", out, landcover, truth, bounds)
 
     def install(self, patch: Callable[[str, object], None]) -> Miniature:
         """Put the steps in the place of the real ones."""
         for module, name in (
+            ("scene.open", "open_scene"),
             ("ard.preprocess", "preprocess"),
             ("labels.resample", "make_labels"),
             ("patches.store", "write_dataset"),
@@ -150,8 +160,8 @@ def test_the_whole_line_once_and_then_nothing(install: Callable[..., Miniature],
         (lambda d, o: (d / "line.yaml").write_text(PIPELINE.replace("0, 10, 10", "0, 10, 11")), "patches train predict mosaic assess"),
         (lambda d, o: (d / "A.SAFE" / "manifest.safe").write_text("aa"), "preprocess labels patches train predict mosaic assess"),
         (lambda d, o: os.utime(d / "truth.tif", ns=(1, 1)), "labels patches train predict mosaic assess"),
-        (lambda d, o: (o / "maps" / "B").unlink(), "predict"),
-        (lambda d, o: (o / "dataset").write_text("shorter"), "patches"),
+        (lambda d, o: shutil.rmtree(o / "maps" / "B_gamma0"), "predict"),
+        (lambda d, o: (o / "dataset" / "content").write_text("shorter"), "patches"),
         (lambda d, o: (o / "state" / "A" / "labels.json").write_text("{"), "labels"),
         (lambda d, o: (d / "line.yaml").write_text("# another comment\n" + PIPELINE), ""),
     ],
@@ -168,13 +178,19 @@ def test_a_change_redoes_what_follows_from_it_and_nothing_else(
 
 
 KILLED = """
-import sys
+import os, sys
 from pathlib import Path
 from unittest.mock import patch
 sys.path.insert(0, sys.argv[1])
 import test_80_batch as here
-here.Miniature(kill=(sys.argv[4], sys.argv[5])).install(lambda name, value: patch(name, value).start())
-here.run(Path(sys.argv[2]), Path(sys.argv[3]))
+downloads, out, when = Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+steps = here.Miniature().install(lambda name, value: patch(name, value).start())
+for steps.kill in [(step, when) for step in here.STEPS]:
+    child = os.fork()
+    if not child:
+        here.run(downloads, out)
+        os._exit(0)
+    print(steps.kill[0], os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(list(out.rglob(".partial-*"))))
 """
 
 
@@ -185,10 +201,10 @@ def test_killed_in_each_step_and_repeated_gives_the_same_bytes(
     install()
     run(downloads, tmp_path / "undisturbed")
     out = tmp_path / "out"
-    for step in STEPS:
-        killed = subprocess.run([sys.executable, "-c", KILLED, Path(__file__).parent, downloads, out, step, when], check=False)
-        assert killed.returncode == -signal.SIGKILL, step
-        assert bool(list(out.rglob(".partial-*"))) == (when == "half"), step
+    words = [sys.executable, "-c", KILLED, Path(__file__).parent, downloads, out, when]
+    killed = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+    leftovers = {"half": 1, "published": 0}[when]
+    assert killed.stdout.splitlines() == [f"{step} {-signal.SIGKILL} {leftovers}" for step in STEPS]
     run(downloads, out)
     assert contents(out) == contents(tmp_path / "undisturbed")
 

@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sarseg.ard.preprocess import PreprocessOptions, open_lazy, preprocess
+    from sarseg.ard.preprocess import PreprocessOptions, open_lazy
 
-__all__ = ["PreprocessOptions", "open_lazy", "preprocess"]
+__all__ = ["PreprocessOptions", "open_lazy"]  # the function `preprocess` has its module's name: it is `sarseg.preprocess`
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from sarseg.raster.dem import Dem
 from sarseg.scene.model import Scene
 from sarseg.speckle.filters import lee
 from sarseg.tiles import Window
+
+T = TypeVar("T", bound=np.generic)
 
 LAYERS_BEHIND = ("incidence", "ellipsoid_incidence", "mask")
 """Layers of a block after its polarisations."""
@@ -89,24 +92,48 @@ def geocode_block(job: Job, window: Window) -> NDArray[np.float32]:
     lattice = make_lattice(job.plan, window)
     if not _sees(job, lattice):
         return out
-    margin = _margin_px(job, lattice)
-    around, filled = job.dem.filled_heights(job.grid, window.expand(margin))
-    heights_m = _inner(around, margin)
-    t_s, slant_range_m = lattice.time_range(heights_m)
-    line, pixel = job.scene.grid.line_pixel(t_s, slant_range_m)
+    terrain = see_terrain(job, lattice)
+    line, pixel = job.scene.grid.line_pixel(terrain.t_s, terrain.slant_range_m)
     radar = _radar_window(job, line, pixel)
     if radar is None:
         return out
     out[: len(job.polarisations)] = bilinear(_radar_image(job, radar), line - radar.row, pixel - radar.col)
-    local, ellipsoid = lattice.incidence(heights_m, *terrain_slopes(_inner(around, margin - 1)))
-    bits = layover_shadow(around, margin, (slant_range_m, ellipsoid), lattice.away(heights_m))
-    bits |= _inner(filled, margin) * np.uint8(Mask.DEM_FILLED)
-    out[-3], out[-2] = np.degrees(local), np.degrees(ellipsoid)
-    _finish(out, bits, len(job.polarisations))
+    out[-3], out[-2] = np.degrees(terrain.local_rad), np.degrees(terrain.ellipsoid_rad)
+    _finish(out, terrain.bits, len(job.polarisations))
     return out
 
 
-def _inner(array: NDArray[np.generic], margin: int) -> NDArray[np.generic]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Terrain:
+    """What the radar sees of a block, (rows, cols) each.
+
+    Parameters
+    ----------
+    t_s, slant_range_m : float64, zero-Doppler time and range
+    local_rad, ellipsoid_rad : float64, incidence on the terrain and on the ellipsoid
+    bits : uint8, mask bits LAYOVER, SHADOW and DEM_FILLED
+    """
+
+    t_s: Floats
+    slant_range_m: Floats
+    local_rad: Floats
+    ellipsoid_rad: Floats
+    bits: NDArray[np.uint8]
+
+
+def see_terrain(job: Job, lattice: Lattice) -> Terrain:
+    """Geometry, angles and visibility of the block of a lattice; NaN where there is no height."""
+    margin = _margin_px(job, lattice)
+    around, filled = job.dem.filled_heights(job.grid, lattice.window.expand(margin))
+    heights_m = _inner(around, margin)
+    t_s, slant_range_m = lattice.time_range(heights_m)
+    local, ellipsoid = lattice.incidence(heights_m, *terrain_slopes(_inner(around, margin - 1)))
+    bits = layover_shadow(around, margin, (slant_range_m, ellipsoid), lattice.away(heights_m))
+    bits[_inner(filled, margin)] |= np.uint8(Mask.DEM_FILLED)
+    return Terrain(t_s=t_s, slant_range_m=slant_range_m, local_rad=local, ellipsoid_rad=ellipsoid, bits=bits)
+
+
+def _inner(array: NDArray[T], margin: int) -> NDArray[T]:
     return np.ascontiguousarray(array[margin : array.shape[0] - margin, margin : array.shape[1] - margin])
 
 

@@ -136,9 +136,7 @@ def _assets(job: Job) -> dict[str, Asset]:
         **{name: asset(f"{name}.tif", f"{name} {quantity}, linear power", "data") for name in job.polarisations},
         "mask": asset(MASK, "mask bits", "metadata", **{"classification:bitfields": mask_bitfields()}),
         "incidence": asset(INCIDENCE, "local incidence angle, degrees", "local-incidence-angle", "metadata"),
-        "ellipsoid_incidence": asset(
-            ELLIPSOID_INCIDENCE, "incidence angle on the ellipsoid, degrees", "ellipsoid-incidence-angle", "metadata"
-        ),
+        "ellipsoid_incidence": asset(ELLIPSOID_INCIDENCE, "ellipsoid incidence angle, degrees", "ellipsoid-incidence-angle", "metadata"),
         "quicklook": asset(QUICKLOOK, "quicklook", "thumbnail"),
     }
 

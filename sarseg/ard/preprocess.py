@@ -183,7 +183,7 @@ def _open(scene_path: str | Path, dem: Sequence[Path], options: PreprocessOption
     return scene, heights, choose_extent(scene, heights, crs=options.crs, spacing_m=options.spacing_m)
 
 
-def _store(layers: Any, sink: Sink, options: PreprocessOptions) -> None:
+def _store(layers: Any, sink: Any, options: PreprocessOptions) -> None:
     """Run the blocks; what is in memory are those in flight."""
     import dask.array as da
 

@@ -65,7 +65,7 @@ def _mark_zero_runs(dn: NDArray[np.uint16], empty: NDArray[np.bool_]) -> None:
             if c < n_col:
                 if not zero:
                     length = above[c]
-                    if length > 0 and (length >= ZERO_RUN_PX or r == n_row or r == length):
+                    if length > 0 and (length >= ZERO_RUN_PX or r in (n_row, length)):
                         empty[r - length : r, c] = True
                     above[c] = 0
                 else:
@@ -73,7 +73,7 @@ def _mark_zero_runs(dn: NDArray[np.uint16], empty: NDArray[np.bool_]) -> None:
             if r == n_row:
                 continue
             if not zero:
-                if run > 0 and (run >= ZERO_RUN_PX or c == n_col or c == run):
+                if run > 0 and (run >= ZERO_RUN_PX or c in (n_col, run)):
                     empty[r, c - run : c] = True
                 run = 0
             else:

@@ -64,9 +64,9 @@ class _Scene:
 
     name: str
     download: Path
-    ard: Path
     labels: Path
-    map: Path
+    ard: Path = Path()
+    map: Path = Path()
     ard_key: str = ""
     labels_key: str = ""
     map_key: str = ""
@@ -122,15 +122,8 @@ class _Line:
         self.ledger = Ledger(self.out)
 
     def run(self) -> Outcome:
-        radiometry = self._options("preprocess").radiometry
         scenes = [
-            _Scene(
-                name=_name(path),
-                download=path,
-                ard=self.out / ARD / f"{_name(path)}_{radiometry}",
-                labels=self.out / LABELS / f"{_name(path)}.tif",
-                map=self.out / MAPS / _name(path),
-            )
+            _Scene(name=_name(path), download=path, labels=self.out / LABELS / f"{_name(path)}.tif")
             for path in find_downloads(self.downloads)
         ]
         scenes = self._each(scenes, self._preprocess)
@@ -177,9 +170,12 @@ class _Line:
 
     def _preprocess(self, scene: _Scene) -> None:
         from sarseg.ard.preprocess import preprocess
+        from sarseg.scene.open import open_scene
 
         dem = [self.downloads / path for path in self.pipeline.inputs.dem]
         options = self._options("preprocess")
+        # the product is named after the scene, which a download that was renamed is not
+        scene.ard = self.out / ARD / f"{open_scene(scene.download).id}_{options.radiometry}"
         scene.ard_key = self._carry_out(
             Step(
                 name="preprocess",
@@ -203,7 +199,7 @@ class _Line:
                 after=(scene.ard_key,),
                 output=scene.labels,
             ),
-            lambda: make_labels(source, scene.ard, scene.labels, legend=self._legend()),
+            lambda: make_labels(source, scene.ard, scene.labels, legend=self._legend(), progress=self.progress),
         )
 
     def _train(self, scenes: Sequence[_Scene]) -> tuple[Path, str]:
@@ -227,8 +223,10 @@ class _Line:
 
     def _predict(self, scene: _Scene, model: Path, model_key: str) -> None:
         from sarseg.predict.engine import predict
+        from sarseg.product.open import read_item
 
         options = self._options("predict")
+        scene.map = self.out / MAPS / read_item(scene.ard)["id"]
         scene.map_key = self._carry_out(
             Step(
                 name="predict",
@@ -237,16 +235,17 @@ class _Line:
                 options=_plain(options),
                 output=scene.map,
             ),
-            lambda: predict(model, scene.ard, scene.map, options, progress=self.progress),
+            lambda: predict(model, scene.ard, scene.map.parent, options, progress=self.progress),
         )
 
     def _mosaic(self, scenes: Sequence[_Scene]) -> tuple[Path, str]:
         from sarseg.mosaic.composite import mosaic
 
-        landcover = self.out / LANDCOVER
+        landcover, options = self.out / LANDCOVER, self._options("mosaic")
+        keys = tuple(scene.map_key for scene in scenes)
         key = self._carry_out(
-            Step(name="mosaic", scene=ALL_SCENES, after=tuple(scene.map_key for scene in scenes), output=landcover),
-            lambda: mosaic([scene.map for scene in scenes], landcover, progress=self.progress),
+            Step(name="mosaic", scene=ALL_SCENES, after=keys, options=_plain(options), output=landcover),
+            lambda: mosaic([scene.map for scene in scenes], landcover, options, progress=self.progress),
         )
         return landcover, key
 
@@ -263,12 +262,12 @@ class _Line:
             Step(
                 name="assess",
                 scene=ALL_SCENES,
-                inputs=(truth,),
+                inputs=(truth, *self._legend_files()),
                 after=(key,),
                 options={"bounds": bounds},
                 output=accuracy,
             ),
-            lambda: assess(landcover, truth, accuracy, bounds=bounds),
+            lambda: assess(landcover, truth, accuracy, bounds=bounds, legend=self._legend(), progress=self.progress),
         )
         return accuracy
 

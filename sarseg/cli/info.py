@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sarseg.legend import Legend
     from sarseg.scene.model import Scene
 
-_LABEL_WIDTH = 16
+_LABEL_WIDTH = 18
 
 
 @click.command("info")
@@ -59,23 +59,23 @@ def _scene(scene: Scene) -> dict[str, Any]:
         "path": scene.path,
         "mission": scene.mission,
         "mode": scene.mode,
-        "product type": scene.product_type,
+        "product_type": scene.product_type,
         "polarisations": list(scene.polarisations),
         "start": f"{scene.start_utc}Z",
         "stop": f"{scene.stop_utc}Z",
         "orbit": scene.absolute_orbit,
-        "relative orbit": scene.relative_orbit,
+        "relative_orbit": scene.relative_orbit,
         "direction": scene.orbit_direction,
-        "orbit vectors": f"{len(scene.orbit.t_s)} from {scene.orbit.source}",
+        "orbit_vectors": f"{len(scene.orbit.t_s)} from {scene.orbit.source}",
         "processor": scene.ipf_version,
         "lines": scene.shape[0],
         "pixels": scene.shape[1],
-        "pixel spacing m": scene.grid.pixel_spacing_m,
+        "pixel_spacing_m": scene.grid.pixel_spacing_m,
         "images": list(scene.measurements),
         "calibration": list(scene.calibration),
         "noise": [polarisation for polarisation, table in scene.noise.items() if table is not None],
-        "noise removed": scene.noise_removed,
-        "footprint lonlat": [list(corner) for corner in scene.footprint_lonlat],
+        "noise_removed": scene.noise_removed,
+        "footprint_lonlat": [list(corner) for corner in scene.footprint_lonlat],
         "warnings": list(scene.warnings),
     }
 
@@ -131,7 +131,7 @@ def _summary(path: Path) -> dict[str, Any]:
 def _lines(description: dict[str, Any]) -> list[str]:
     lines = []
     for key, value in description.items():
-        label = f"{key}:".ljust(_LABEL_WIDTH)
+        label = f"{key.replace('_', ' ')}:".ljust(_LABEL_WIDTH)
         if key == "warnings":
             lines += [f"{label} {warning}" for warning in value] or [f"{label} none"]
         else:
@@ -150,7 +150,6 @@ def _text(value: object) -> str:
         return ", ".join(f"{key} {_text(entry)}" for key, entry in value.items()) or "none"
     if isinstance(value, list):
         nested = any(isinstance(entry, list) for entry in value)
-        return ("; " if nested else ", ").join(
-            " ".join(map(_text, entry)) if isinstance(entry, list) else _text(entry) for entry in value
-        ) or "none"
+        words = [" ".join(map(_text, entry)) if isinstance(entry, list) else _text(entry) for entry in value]
+        return ("; " if nested else ", ").join(words) or "none"
     return str(value)

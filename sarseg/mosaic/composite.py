@@ -113,17 +113,17 @@ def union_grid(maps: Sequence[LandcoverMap]) -> MapGrid:
 
     InputError when maps with and without CRS meet, or when the union is absurdly large.
     """
-    if any(one.grid.crs is None for one in maps):
-        if any(one.grid != maps[0].grid for one in maps[1:]):
-            raise InputError("a map without CRS can only be fused with maps of the very same grid", maps[0].path)
-        return maps[0].grid
     pixels: dict[str, int] = {}
-    anchors: dict[str, LandcoverMap] = {}
+    anchors: dict[str, MapGrid] = {}
     for one in maps:
+        if one.grid.crs is None:
+            if any(other.grid != one.grid for other in maps):
+                raise InputError("a map without CRS can only be fused with maps of the very same grid", one.path)
+            return one.grid
         key = one.grid.crs.to_wkt()
         pixels[key] = pixels.get(key, 0) + math.prod(one.grid.shape)
-        anchors.setdefault(key, one)
-    anchor = anchors[max(pixels, key=lambda key: pixels[key])].grid
+        anchors.setdefault(key, one.grid)
+    anchor = anchors[max(pixels, key=lambda key: pixels[key])]
     boxes = [_box(one.grid, anchor) for one in maps]
     left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
     right, bottom = max(box[2] for box in boxes), max(box[3] for box in boxes)
@@ -174,7 +174,7 @@ def _box(grid: MapGrid, anchor: MapGrid) -> tuple[int, int, int, int]:
     """First column and row, and one past the last, of a grid's outline counted in the anchor's pixels."""
     bounds: Bounds = grid.bounds_in(anchor.crs)
     if not all(map(math.isfinite, bounds)) or bounds[0] > bounds[2]:
-        raise InputError(f"a map does not fit the CRS {anchor.crs.to_string()} of the mosaic", bounds, "fuse maps of one region at a time")
+        raise InputError(f"a map does not fit the CRS {anchor.crs} of the mosaic", bounds, "fuse maps of one region at a time")
     corners = [~anchor.transform * (x, y) for x in (bounds[0], bounds[2]) for y in (bounds[1], bounds[3])]
     cols, rows = [corner[0] for corner in corners], [corner[1] for corner in corners]
     whole = 1e-4  # a bound that is a whole pixel but for rounding

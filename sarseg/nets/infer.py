@@ -149,10 +149,20 @@ def quantise(probabilities: NDArray[np.float32]) -> NDArray[np.uint32]:
     return np.asarray(np.rint(probabilities * np.float32(PROBABILITY_ONE)), np.uint32)
 
 
+def best_device() -> torch.device:
+    """CUDA when there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def placed(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on a device, its weights in the layout that convolutions like best (channels last)."""
+    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
 def make_forward(network: nn.Module, *, temperature: float) -> Forward:
-    """A `Forward` of a network in eval mode, on the GPU when there is one; probabilities = softmax(logits / temperature)."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = network.to(device=device, memory_format=torch.channels_last).eval()
+    """A `Forward` of a network in eval mode on the best device; probabilities = softmax(logits / temperature)."""
+    device = best_device()
+    network = placed(network, device).eval()
 
     def forward(values: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():

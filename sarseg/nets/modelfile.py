@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from sarseg.decibel import to_db
-from sarseg.errors import InputError
+from sarseg.errors import InputError, UsageError
 from sarseg.legend import Legend
 from sarseg.product.folder import create_folder, read_json, write_json
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 SPEC = "model.json"
 METRICS = "metrics.csv"
-FORMAT = 1
+FORMAT: Literal[1] = 1
 """Version of the folder's layout; a reader refuses another one."""
 
 _PICKLES = (".pth", ".pt", ".ckpt", ".pkl")
@@ -151,18 +151,18 @@ def load_model(folder: str | Path) -> Model:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    from sarseg.nets.registry import NETWORKS, build_network
+    from sarseg.nets.registry import build_network
 
     folder = Path(folder)
     spec = read_spec(folder)
     data = (folder / WEIGHTS).read_bytes()
     if hashlib.sha256(data).hexdigest() != spec.weights_sha256:
         raise InputError("the weights are not those that the model was saved with", folder / WEIGHTS, "the file is damaged; copy it again")
-    if spec.network not in NETWORKS:
-        raise InputError(f"no network '{spec.network}' in this version", folder / SPEC, f"there are {', '.join(NETWORKS)}")
-    network = build_network(spec.network, bands=len(spec.bands), classes=len(spec.legend.codes), options=spec.options)
     try:
+        network = build_network(spec.network, bands=len(spec.bands), classes=len(spec.legend.codes), options=spec.options)
         network.load_state_dict(load(data))
+    except UsageError as error:
+        raise InputError(error.what, folder / SPEC, error.hint) from error
     except (RuntimeError, SafetensorError) as error:
         text = str(error).splitlines()
         raise InputError(f"the weights do not fit network '{spec.network}'", folder / WEIGHTS, " ".join(text[:2])) from error

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 from torch import nn
 
-from sarseg.errors import InputError, UsageError
+from sarseg.errors import UsageError
 from sarseg.nets.unet import UNet, UNetConfig
 
-Options = Mapping[str, int]
+NETWORKS: dict[str, tuple[type[Any], type[nn.Module]]] = {"unet": (UNetConfig, UNet)}
+"""Name -> (config, network): the config is a dataclass of `bands`, `classes` and the network's options; the network takes it."""
 
 
-def _unet(bands: int, classes: int, options: Options) -> nn.Module:
-    return UNet(UNetConfig(bands=bands, classes=classes, **options))
-
-
-NETWORKS: dict[str, Callable[[int, int, Options], nn.Module]] = {"unet": _unet}
-"""Name -> function of (bands, classes, options) that builds the network with fresh weights."""
-
-
-def build_network(name: str, *, bands: int, classes: int, options: Options) -> nn.Module:
+def build_network(name: str, *, bands: int, classes: int, options: Mapping[str, int]) -> nn.Module:
     """A network with fresh weights: float32 (n, bands, h, w) in, logits (n, classes, h, w) out, any h, w >= 1.
 
-    UsageError for an unknown name; InputError for options that the network does not have.
+    UsageError for an unknown name, or options that the network does not have.
     """
-    if name not in NETWORKS:
-        raise UsageError(f"no network '{name}'", hint=f"there are {', '.join(NETWORKS)}")
-    try:
-        return NETWORKS[name](bands, classes, options)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"network '{name}' cannot be built with {dict(options)}", hint=str(error)) from error
+    config = _config(name, bands, classes, options)
+    return NETWORKS[name][1](config)
+
+
+def complete_options(name: str, options: Mapping[str, int]) -> dict[str, int]:
+    """The options with the network's defaults filled in: a model on disk must not depend on them."""
+    config = asdict(_config(name, 1, 1, options))
+    return {key: value for key, value in config.items() if key not in ("bands", "classes")}
 
 
 def stride_of(network: nn.Module) -> int:
     """By how much the network's coarsest features are smaller than its input."""
     return int(getattr(network, "stride", 1))
+
+
+def _config(name: str, bands: int, classes: int, options: Mapping[str, int]) -> Any:
+    if name not in NETWORKS:
+        raise UsageError(f"no network '{name}'", hint=f"there are {', '.join(NETWORKS)}")
+    try:
+        return NETWORKS[name][0](bands=bands, classes=classes, **options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"network '{name}' cannot be built with {dict(options)}", hint=str(error)) from error

@@ -17,7 +17,7 @@ from sarseg.legend import IGNORE, Legend
 from sarseg.patches.pairs import MaskCodes, Pair, find_pairs, mask_codes
 from sarseg.patches.shards import ShardReader
 from sarseg.patches.split import folder_options, split_scenes
-from sarseg.patches.store import DATASET, FORMAT, IMAGES, INDEX, MASKS
+from sarseg.patches.store import DATASET, FORMAT, IMAGES, INDEX, LEGEND, MASKS
 from sarseg.patches.tally import BandInfo, Tally, read_index
 from sarseg.patches.windows import SPLITS, TRAIN, grid_windows
 from sarseg.product.folder import read_json
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LEGEND = "legend.yaml"
 _FOREIGN_SIZE = 256
 _VAL_SHARE = 0.2
 
@@ -131,14 +130,14 @@ def _open_ours(path: Path, legend: Legend | None) -> Dataset:
     try:
         bands = tuple(BandInfo(**band) for band in info["bands"])
         legend = legend or Legend.from_dict(info["legend"], path / DATASET)
-        size, count, store = int(info["size"]), int(info["patches"]), info["store"]
+        size, count = int(info["size"]), int(info["patches"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"is damaged: {error}", path / DATASET) from error
     index = read_index(path / INDEX)
     if len(index.get("split", ())) != count:
         raise InputError(f"the index has not the {count} patches of {DATASET}", path / INDEX)
     patches: Patches
-    if store == "zarr":
+    if (path / IMAGES).is_dir():
         patches = _Shards(path)
         if len(patches.images) != count or len(patches.masks) != count:
             raise InputError(f"the arrays have not the {count} patches of {DATASET}", path)

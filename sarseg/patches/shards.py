@@ -144,7 +144,7 @@ class ShardReader:
         if offset == _ABSENT:
             return np.full(self.shape[1:], self._fill, self.dtype)
         count = int(np.prod(self.shape[1:]))
-        if length != count * self.dtype.itemsize or offset + length > len(memory):
+        if length != count * self.dtype.itemsize:
             raise InputError(f"patch {index} is damaged", self._folder)
         return np.frombuffer(memory, self.dtype, count, offset).reshape(self.shape[1:]).copy()
 
@@ -157,9 +157,12 @@ class ShardReader:
         except (OSError, ValueError) as error:
             raise InputError("a shard is absent or empty", path, "write the data set again") from error
         tail = memory[-size - 4 :]
-        if len(tail) != size + 4 or crc32c(tail[:-4]) != int.from_bytes(tail[-4:], "little"):
+        places = np.frombuffer(tail[:-4], "<u8").reshape(-1, 2) if len(tail) == size + 4 else np.empty((0, 2), "<u8")
+        ends = [offset + length for offset, length in places.tolist() if offset != _ABSENT]
+        whole = len(places) and max(ends, default=0) <= len(memory) - size - 4
+        if not whole or crc32c(tail[:-4]) != int.from_bytes(tail[-4:], "little"):
             raise InputError("a shard is damaged", path, "write the data set again")
-        opened = memory, np.frombuffer(tail[:-4], "<u8").reshape(-1, 2)
+        opened = memory, places
         with self._lock:
             return self._open.setdefault(shard, opened)
 

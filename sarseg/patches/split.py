@@ -15,12 +15,9 @@ from sarseg.errors import UsageError
 from sarseg.grid import Bounds, MapGrid
 from sarseg.legend import Legend
 from sarseg.patches.windows import (
-    NONE,
     TEST,
     VAL,
     Ground,
-    Positions,
-    RandomWindows,
     SplitPlan,
     Splitter,
     grounds,
@@ -28,8 +25,6 @@ from sarseg.patches.windows import (
 )
 from sarseg.rng import generator
 
-_MOST_DRAWN = 1 << 18  # positions tried without one that belongs to a split, before an image counts as exhausted
-_BATCH = 4096
 _REACH_M = 20_000.0  # images so near one another share a system of blocks
 
 
@@ -76,45 +71,6 @@ class PatchOptions:
         both = set(self.val_scenes) & set(self.test_scenes)
         if both:
             raise UsageError(f"scene {', '.join(sorted(both))} cannot validate and test")
-
-
-@dataclass(slots=True)
-class Refusals:
-    """Why windows did not become patches."""
-
-    without_split: int = 0
-    too_empty: int = 0
-    unlabelled: int = 0
-
-    def __str__(self) -> str:
-        return (
-            f"of the windows tried {self.without_split} lie in a guard band, "
-            f"{self.too_empty} hold too little data, {self.unlabelled} hold no label"
-        )
-
-
-class Supply:
-    """Different random windows of an image that belong to a split."""
-
-    def __init__(self, grid: MapGrid, splitter: Splitter, size: int, rng: np.random.Generator) -> None:
-        self._grid, self._splitter, self._size = grid, splitter, size
-        self._windows = RandomWindows(grid.shape, size, rng)
-        self._ready: Positions = np.empty((0, 2), np.int64)
-        self._drawn = 0
-        self.positions = self._windows.positions
-        self.dry = False
-
-    def take(self, count: int, refused: Refusals) -> Positions:
-        """Up to `count` windows, int64 (n, 2); fewer when there are no more, and the supply is then dry."""
-        while len(self._ready) < count and not self.dry:
-            drawn = self._windows.draw(max(count, _BATCH))
-            kept = drawn[self._splitter(self._grid, drawn, self._size) != NONE] if len(drawn) else drawn
-            refused.without_split += len(drawn) - len(kept)
-            self._drawn += len(drawn)
-            self._ready = np.concatenate([self._ready, kept])
-            self.dry = not len(drawn) or (self._drawn > _MOST_DRAWN and not len(kept))
-        found, self._ready = self._ready[:count], self._ready[count:]
-        return found
 
 
 def split_scenes(grids: Sequence[MapGrid], names: Sequence[str], options: PatchOptions) -> list[Splitter]:

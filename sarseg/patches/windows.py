@@ -262,29 +262,28 @@ def grounds(grids: Sequence[MapGrid], reach_m: float) -> list[Ground]:
     return [Ground(one, _ruler(grids[one])) for one in group]
 
 
-def leaks(boxes: Boxes, split: NDArray[np.int8], group: NDArray[np.int64], guard: float) -> NDArray[np.bool_]:
-    """Which validation and test windows, bool (n,), have a pixel within `guard` of a training window of their group."""
+def leaks(boxes: Boxes, split: NDArray[np.int8], guard: float) -> NDArray[np.bool_]:
+    """Which validation and test windows, bool (n,), have a pixel within `guard` of a training window; boxes in one CRS."""
     found = np.zeros(len(boxes), bool)
-    for one in np.unique(group):
-        train = np.flatnonzero((group == one) & (split == TRAIN))
-        others = np.flatnonzero((group == one) & (split > TRAIN))
-        if not len(train) or not len(others):
-            continue
-        cell = float(np.max(boxes[:, 2:][group == one] - boxes[:, :2][group == one])) + guard + _SLACK
-        at = np.floor(boxes[:, :2] / cell).astype(np.int64)
-        cells: dict[tuple[int, int], list[int]] = {}
-        for index in train.tolist():
-            cells.setdefault((int(at[index, 0]), int(at[index, 1])), []).append(index)
-        for index in others.tolist():
-            col, row = int(at[index, 0]), int(at[index, 1])
-            close = [other for dx in (-1, 0, 1) for dy in (-1, 0, 1) for other in cells.get((col + dx, row + dy), ())]
-            found[index] = bool(near(boxes[close], boxes[index : index + 1], guard).any())
+    train, others = np.flatnonzero(split == TRAIN), np.flatnonzero(split > TRAIN)
+    if not len(train) or not len(others):
+        return found
+    # two boxes within the guard have their first corners in neighbouring cells
+    cell = float(np.max(boxes[:, 2:] - boxes[:, :2])) + guard
+    at = np.floor(boxes[:, :2] / cell).astype(np.int64)
+    cells: dict[tuple[int, int], list[int]] = {}
+    for index in train.tolist():
+        cells.setdefault((int(at[index, 0]), int(at[index, 1])), []).append(index)
+    for index in others.tolist():
+        col, row = int(at[index, 0]), int(at[index, 1])
+        close = [other for dx in (-1, 0, 1) for dy in (-1, 0, 1) for other in cells.get((col + dx, row + dy), ())]
+        found[index] = bool(near(boxes[close], boxes[index : index + 1], guard).any())
     return found
 
 
-def leak_check(boxes: Boxes, split: NDArray[np.int8], group: NDArray[np.int64], guard: float) -> None:
+def leak_check(boxes: Boxes, split: NDArray[np.int8], guard: float) -> None:
     """InputError when a validation or test window has a pixel within `guard` of a training window."""
-    count = int(leaks(boxes, split, group, guard).sum())
+    count = int(leaks(boxes, split, guard).sum())
     if count:
         raise InputError(f"{count} validation or test patches lie within {guard:g} of training patches", hint="the split leaks")
 

@@ -44,6 +44,7 @@ def lagrange(t: float, t_s: Floats, scale: Floats, weights: Floats) -> int:
 
 @njit(nogil=True, cache=True)
 def interpolate_vectors(times: Floats, t_s: Floats, scale: Floats, values: Floats, out: Floats) -> None:
+    """Lagrange polynomials of values (n, 3) at times (k,) into out (k, 3)."""
     weights = np.empty(POINTS)
     for k in range(times.size):
         start = lagrange(times[k], t_s, scale, weights)
@@ -72,6 +73,13 @@ def solve_zero_doppler(
     t_out: Floats,
     range_out: Floats,
 ) -> None:
+    """Zero-Doppler time and range of points (k, 3) into t_out, range_out (k,); NaN without an answer.
+
+    Parameters
+    ----------
+    vectors : t_s, scale, position_m, velocity_m_s of an `Orbit`
+    reach_s : first and last time with an answer
+    """
     t_s, scale, position, velocity = vectors
     weights = np.empty(POINTS)
     for k in range(points.shape[0]):
@@ -144,6 +152,13 @@ def _pixel(slant_range_m: float, first_m: float, step_m: float, nodes: Floats) -
 def lines_pixels(
     t_s: Floats, slant_range_m: Floats, timing: tuple[float, float, float], tables: Tables, nearest: bool, out: Floats
 ) -> None:
+    """Line and pixel into out (2, k).
+
+    Parameters
+    ----------
+    timing : first_line_s, line_interval_s, tau_ref_s of a `RadarGrid`
+    nearest : take the nearer range record instead of blending two
+    """
     first_line_s, interval_s, tau_ref_s = timing
     record_t_s, first_m, step_m, nodes = tables
     line, pixel = out[0], out[1]
@@ -163,6 +178,7 @@ def lines_pixels(
 
 @njit(nogil=True, cache=True)
 def slant_ranges(time_s: Floats, pixel: Floats, tables: Tables, nearest: bool, out: Floats) -> None:
+    """Slant range of pixels on lines of these times into out (k,): Newton on the blended pixel of two records."""
     record_t_s, first_m, step_m, nodes = tables
     for k in range(time_s.size):
         out[k] = np.nan

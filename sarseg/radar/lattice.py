@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import product
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from sarseg.errors import InputError
@@ -31,8 +33,9 @@ TOLERANCE_PX = 0.005
 """Largest error in line and in pixel that a plan accepts."""
 
 _FIRST_STEP_PX = 128  # an element is two steps wide
+_FIRST_STEP_GROUND_M = 10_000.0  # and at most so wide on the ground: the corners of wider ones may lie beyond the orbit's reach
 _FIRST_STEP_M = 1024.0
-_ELEMENTS_LOOKED_AT = 24  # a side, spread over the map
+_ELEMENTS_LOOKED_AT = (24, 192)  # a side, spread over the map; the second where the image is a small part of it
 _BETWEEN_NODES = np.array([-1.0, 1.0]) / math.sqrt(3.0)  # where the error of a quadratic through -1, 0, 1 is greatest
 
 _TIME_RANGE = slice(0, 2)
@@ -143,7 +146,7 @@ def plan_lattice(grid: MapGrid, orbit: Orbit, radar_grid: RadarGrid, height_rang
     """
     if orbit.epoch_utc != radar_grid.epoch_utc:
         raise ValueError(f"orbit counts from {orbit.epoch_utc}, radar grid from {radar_grid.epoch_utc}")
-    step_px, step_m = _FIRST_STEP_PX, _FIRST_STEP_M
+    step_px, step_m = _first_step_px(grid), _FIRST_STEP_M
     while True:
         first = math.floor(height_range_m[0] / (2.0 * step_m))
         plan = LatticePlan(
@@ -236,40 +239,67 @@ def _components(vector: Floats, e_row: Floats, e_col: Floats) -> tuple[Floats, F
     return (cc * along_row - rc * along_col) / area2, (rr * along_col - rc * along_row) / area2
 
 
+def _first_step_px(grid: MapGrid) -> int:
+    """The greatest step that is not too wide on the ground in the middle of the map."""
+    row, col = (np.array([0.0, 1.0, 0.0]) + grid.shape[0] / 2, np.array([0.0, 0.0, 1.0]) + grid.shape[1] / 2)
+    points = ecef_from_geodetic(*_lonlat(grid, row, col), 0.0)
+    pixel_m = float(np.linalg.norm(points[1:] - points[0], axis=-1).max())
+    step_px = _FIRST_STEP_PX
+    while step_px > 1 and step_px * pixel_m > _FIRST_STEP_GROUND_M:
+        step_px //= 2
+    return step_px
+
+
 def _error_px(plan: LatticePlan) -> tuple[float, float]:
     """Worst error of the interpolation over the map and of that over height, in line or pixel, in elements spread over the map."""
+    for looked_at in _ELEMENTS_LOOKED_AT:
+        middles = [_spread(length, plan.step_px, looked_at) for length in plan.grid.shape]
+        height = (2 * np.arange(plan.first_element, plan.first_element + plan.elements) + 1) * plan.step_m
+        row, col, h = np.meshgrid(*middles, height, indexing="ij")
+        touched = _touches_image(plan, row, col, h)
+        if touched.any():
+            break
+    row, col, h = (place[touched][:, None] for place in (row, col, h))
     half = _BETWEEN_NODES * plan.step_px
-    middles = [_spread(length, plan.step_px) for length in plan.grid.shape]
-    height = (2 * np.arange(plan.first_element, plan.first_element + plan.elements) + 1) * plan.step_m
-    row, col, h, offset = np.meshgrid(*middles, height, np.arange(2), indexing="ij")
     across = 0.0
     for d_row, d_col in ((half, np.zeros(2)), (np.zeros(2), half), (half, half), (half, -half)):
-        across = max(across, _worst_px(plan, (row + d_row[offset], col + d_col[offset], h), axes=(0, 1)))
-    return across, _worst_px(plan, (row, col, h + _BETWEEN_NODES[offset] * plan.step_m), axes=(2,))
+        across = max(across, _worst_px(plan, (row + d_row, col + d_col, h), axes=(0, 1)))
+    upward = _worst_px(plan, (row, col, h + _BETWEEN_NODES * plan.step_m), axes=(2,))
+    return across, upward
 
 
-def _spread(length: int, step: int) -> Floats:
-    """Middles of at most _ELEMENTS_LOOKED_AT elements, the first and the last among them."""
+def _spread(length: int, step: int, looked_at: int) -> Floats:
+    """Middles of at most `looked_at` elements, the first and the last among them."""
     count = math.ceil(length / (2 * step))
-    chosen = np.unique(np.linspace(0, count - 1, min(count, _ELEMENTS_LOOKED_AT)).round())
+    chosen = np.unique(np.linspace(0, count - 1, min(count, looked_at)).round())
     return np.asarray((2 * chosen + 1) * step)
 
 
+def _touches_image(plan: LatticePlan, row: Floats, col: Floats, height_m: Floats) -> NDArray[np.bool_]:
+    """Whether the elements around these middles reach into the radar image."""
+    corners = []
+    for d_row, d_col in product((-plan.step_px, plan.step_px), repeat=2):
+        t_s, slant_range_m, _ = _see(plan, _lonlat(plan.grid, row + d_row, col + d_col), height_m)
+        corners.append(plan.radar_grid.line_pixel(t_s, slant_range_m))
+    least, most = (reduce(choose, (np.stack(corner) for corner in corners)) for choose in (np.fmin, np.fmax))
+    lines, pixels = plan.radar_grid.shape
+    return np.asarray((most[0] > -1) & (least[0] < lines) & (most[1] > -1) & (least[1] < pixels))
+
+
 def _worst_px(plan: LatticePlan, place: tuple[Floats, Floats, Floats], *, axes: tuple[int, ...]) -> float:
-    """Largest |interpolated - exact| at map positions that the radar image holds, interpolating along the axes named."""
-    exact_t, exact_range, _ = _see(plan, _lonlat(plan.grid, *place[:2]), place[2])
+    """Largest |interpolated - exact| at map positions in line or pixel, interpolating along the axes named; inf beside NaN nodes."""
+    row, col, height = np.broadcast_arrays(*place)
+    exact_t, exact_range, _ = _see(plan, _lonlat(plan.grid, row, col), height)
     near_t, near_range = np.zeros_like(exact_t), np.zeros_like(exact_range)
     steps = (float(plan.step_px), float(plan.step_px), plan.step_m)
-    nodes = [_element(place[axis], steps[axis]) if axis in axes else [(np.ones(1), place[axis])] for axis in range(3)]
-    for (weight_row, row), (weight_col, col), (weight_height, height) in product(*nodes):
-        t_s, slant_range_m, _ = _see(plan, _lonlat(plan.grid, row, col), height)
+    positions = (row, col, height)
+    nodes = [_element(positions[axis], steps[axis]) if axis in axes else [(np.ones(1), positions[axis])] for axis in range(3)]
+    for (weight_row, at_row), (weight_col, at_col), (weight_height, at_height) in product(*nodes):
+        t_s, slant_range_m, _ = _see(plan, _lonlat(plan.grid, at_row, at_col), at_height)
         near_t += weight_row * weight_col * weight_height * t_s
         near_range += weight_row * weight_col * weight_height * slant_range_m
-    line, pixel = plan.radar_grid.line_pixel(exact_t, exact_range)
-    near_line, near_pixel = plan.radar_grid.line_pixel(near_t, near_range)
-    lines, pixels = plan.radar_grid.shape
-    inside = (line > -1) & (line < lines) & (pixel > -1) & (pixel < pixels)
-    error = np.maximum(np.abs(near_line - line), np.abs(near_pixel - pixel))[inside]
+    exact, near = plan.radar_grid.line_pixel(exact_t, exact_range), plan.radar_grid.line_pixel(near_t, near_range)
+    error = np.abs(np.stack(near) - np.stack(exact))[:, np.isfinite(exact_t)]
     return float(np.nan_to_num(error, nan=np.inf).max(initial=0.0))
 
 

@@ -16,53 +16,50 @@ _SLIVER = 1e-9
 
 
 @njit(nogil=True, cache=True)
-def clip_below(xs, ys, count, limit, keep_above, out_x, out_y):  # type: ignore[no-untyped-def]
-    """Cut a convex polygon at x = limit and keep one side; returns the number of corners (Sutherland and Hodgman 1974)."""
-    sign = -1.0 if keep_above else 1.0
-    kept = 0
-    last = count - 1
-    for i in range(count):
-        here, before = sign * (xs[i] - limit), sign * (xs[last] - limit)
-        if (here <= 0.0) != (before <= 0.0):
-            share = before / (before - here)
-            out_x[kept], out_y[kept] = limit, ys[last] + share * (ys[i] - ys[last])
-            kept += 1
-        if here <= 0.0:
-            out_x[kept], out_y[kept] = xs[i], ys[i]
-            kept += 1
-        last = i
-    return kept
+def inside_below(u):  # type: ignore[no-untyped-def]
+    """Integral from 0 to u of x limited to 0..1."""
+    if u <= 0.0:
+        return 0.0
+    if u < 1.0:
+        return 0.5 * u * u
+    return u - 0.5
 
 
 @njit(nogil=True, cache=True)
-def spread(lines, pixels, weights, area, image, scratch):  # type: ignore[no-untyped-def]
+def spread(lines, pixels, weights, area, image):  # type: ignore[no-untyped-def]
     """Add a triangle's weights (n,) to the cells of `image` (n, lines, pixels) by exact overlap.
 
+    The overlap of a cell is the integral over the line coordinate of the length that the triangle has inside the cell: the
+    sum over its edges of the integral of the edge's pixel coordinate, limited to the cell, with the edge's direction as sign.
+
     `lines`, `pixels` float64 (3,), relative to the image's first centre; `area` is the triangle's area in cells, not 0.
-    `scratch` float64 (8, 8). What falls outside the image is left out.
+    What falls outside the image is left out.
     """
-    first_line = max(0, int(np.floor(min(lines[0], lines[1], lines[2]) + 0.5)))
-    last_line = min(image.shape[1] - 1, int(np.floor(max(lines[0], lines[1], lines[2]) + 0.5)))
-    strip_x, strip_y, half_x, half_y = scratch[0], scratch[1], scratch[2], scratch[3]
-    cell_x, cell_y = scratch[4], scratch[5]
+    first_line = max(0, int(np.floor(min(lines[0], min(lines[1], lines[2])) + 0.5)))
+    last_line = min(image.shape[1] - 1, int(np.floor(max(lines[0], max(lines[1], lines[2])) + 0.5)))
+    first_pixel = max(0, int(np.floor(min(pixels[0], min(pixels[1], pixels[2])) + 0.5)))
+    last_pixel = min(image.shape[2] - 1, int(np.floor(max(pixels[0], max(pixels[1], pixels[2])) + 0.5)))
     for line in range(first_line, last_line + 1):
-        count = clip_below(lines, pixels, 3, line - 0.5, True, half_x, half_y)
-        count = clip_below(half_x, half_y, count, line + 0.5, False, strip_x, strip_y)
-        if count < 3:
-            continue
-        low = high = strip_y[0]
-        for i in range(1, count):
-            low, high = min(low, strip_y[i]), max(high, strip_y[i])
-        first_pixel = max(0, int(np.floor(low + 0.5)))
-        last_pixel = min(image.shape[2] - 1, int(np.floor(high + 0.5)))
         for pixel in range(first_pixel, last_pixel + 1):
-            n = clip_below(strip_y, strip_x, count, pixel - 0.5, True, half_y, half_x)
-            n = clip_below(half_y, half_x, n, pixel + 0.5, False, cell_y, cell_x)
-            twice = 0.0
-            for i in range(1, n - 1):
-                a, b = cell_x[i] - cell_x[0], cell_y[i] - cell_y[0]
-                twice += a * (cell_y[i + 1] - cell_y[0]) - b * (cell_x[i + 1] - cell_x[0])
-            share = 0.5 * abs(twice) / area
+            overlap = 0.0
+            for i in range(3):
+                j = (i + 1) % 3
+                rise = lines[j] - lines[i]
+                if rise == 0.0:
+                    continue
+                # the part of the edge between the cell's line borders, as shares of the edge
+                a, b = (line - 0.5 - lines[i]) / rise, (line + 0.5 - lines[i]) / rise
+                start, stop = min(1.0, max(0.0, min(a, b))), min(1.0, max(0.0, max(a, b)))
+                if stop <= start:
+                    continue
+                run = pixels[j] - pixels[i]
+                left, right = pixels[i] + start * run - pixel + 0.5, pixels[i] + stop * run - pixel + 0.5
+                if abs(right - left) > 1e-6:
+                    mean = (inside_below(right) - inside_below(left)) / (right - left)
+                else:
+                    mean = min(1.0, max(0.0, 0.5 * (left + right)))
+                overlap += mean * (stop - start) * rise
+            share = abs(overlap) / area
             for k in range(weights.shape[0]):
                 image[k, line, pixel] += share * weights[k]
 
@@ -123,7 +120,7 @@ def accumulate(points, place, visible, gamma0, slope_db, satellite, origin, imag
     """
     pols = gamma0.shape[0]
     weights, alpha, beta = np.empty(pols + 1), np.empty(pols), np.empty(pols)
-    corners, sight, scratch = np.empty((3, 3)), np.empty(3), np.empty((8, 8))
+    corners, sight = np.empty((3, 3)), np.empty(3)
     lines, pixels = np.empty(3), np.empty(3)
     for row in range(gamma0.shape[1]):
         for col in range(gamma0.shape[2]):
@@ -159,7 +156,7 @@ def accumulate(points, place, visible, gamma0, slope_db, satellite, origin, imag
                 )
                 weights[pols] = -signed  # a right-looking image is a mirrored map
                 if abs(signed) > _SLIVER:
-                    spread(lines, pixels, weights, abs(signed), image, scratch)
+                    spread(lines, pixels, weights, abs(signed), image)
                 else:
                     drop(lines, pixels, weights, image)
 

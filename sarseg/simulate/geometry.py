@@ -162,7 +162,7 @@ def ground_point(
     ahead = velocity / np.linalg.norm(velocity, axis=-1, keepdims=True)
     down = -(position - np.sum(position * ahead, axis=-1, keepdims=True) * ahead)
     down /= np.linalg.norm(down, axis=-1, keepdims=True)
-    right = np.cross(ahead, down)
+    right = np.cross(down, ahead)
     slant = np.asarray(slant_range_m, np.float64)[..., np.newaxis]
     radius_m = np.linalg.norm(position, axis=-1)
     cosine = (slant[..., 0] ** 2 + radius_m**2 - 6_371_000.0**2) / (2.0 * slant[..., 0] * radius_m)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -46,12 +46,13 @@ class _Tile(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Radar:
-    """A landscape in front of an image geometry."""
+    """A landscape in front of an image geometry; `shades` where its slopes can cast shadows."""
 
     ground: Ground
     geometry: ImageGeometry
     polarisations: tuple[str, ...]
-    tiles: tuple[_Tile, ...] = field(default=())
+    tiles: tuple[_Tile, ...]
+    shades: bool
 
     def extent(self) -> Window:
         """The image window that the landscape touches (it may reach beyond the image)."""
@@ -73,7 +74,7 @@ class Radar:
                 continue
             if tile.last_pixel < window.col - 0.5 or tile.first_pixel > window.col_stop - 0.5:
                 continue
-            if seen is None and self.ground.terrain.steepest_deg > _NO_SHADOW_DEG:
+            if seen is None and self.shades:
                 seen = Visibility(self.ground.terrain, self.geometry, window)
             self._add_tile(tile.window, window, seen, image)
         return image
@@ -83,19 +84,24 @@ class Radar:
         points = ground_points(self.ground.terrain, nodes, tile.shape)
         place = np.empty((points.size // 3, 4))
         project(points.reshape(-1, 3), self.geometry.frame, place)
+        node_place = np.empty((nodes.size // nodes.shape[2], 4))
+        project(np.ascontiguousarray(nodes[..., :3]).reshape(-1, 3), self.geometry.frame, node_place)
         visible = np.ones(points.shape[:2])
         if seen is not None:
-            foot = self.geometry.line_pixel(nodes[..., :3])
+            foot = (node_place[:, k].reshape(nodes.shape[:2]) for k in range(2))
             visible = seen.at(*(_between_nodes(values, points.shape[:2], NODE_STEP_PX) for values in foot))
         gamma0, slope_db = self.ground.gamma0(tile, self.polarisations)
-        satellite, _ = self.geometry.track.state(place[:, 2])
+        # the radar's path bends by less than a millimetre between nodes
+        heard, _ = self.geometry.track.state(node_place[:, 2])
+        heard = heard.reshape(*nodes.shape[:2], 3)
+        satellite = np.stack([_between_nodes(heard[..., axis], points.shape[:2], NODE_STEP_PX) for axis in range(3)], axis=-1)
         accumulate(
             points,
             place.reshape(*points.shape[:2], 4),
             visible,
             gamma0,
             slope_db,
-            satellite.reshape(points.shape),
+            satellite,
             (float(window.row), float(window.col)),
             image,
         )
@@ -145,7 +151,7 @@ def make_radar(ground: Ground, geometry: ImageGeometry, polarisations: tuple[str
         outside = tile.last_line < 0 or tile.first_line > geometry.lines or tile.last_pixel < 0 or tile.first_pixel > geometry.pixels
         if not outside:
             tiles.append(tile)
-    return Radar(ground=ground, geometry=geometry, polarisations=polarisations, tiles=tuple(tiles))
+    return Radar(ground=ground, geometry=geometry, polarisations=polarisations, tiles=tuple(tiles), shades=ground.terrain.steepest_deg > _NO_SHADOW_DEG)
 
 
 def _nodes(window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

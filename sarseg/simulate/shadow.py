@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from sarseg.simulate.ellipsoid import geodetic, normal
 from sarseg.simulate.geometry import ImageGeometry
-from sarseg.simulate.terrain import Terrain, bilinear, node_value
+from sarseg.simulate.terrain import Terrain, bilinear, node_values
 from sarseg.tiles import Window
 
 _STEP_PX = 0.5
@@ -55,17 +55,18 @@ class Visibility:
 
 @njit(nogil=True, cache=True)
 def _walk(nodes, satellite, height, first_line, seen):  # type: ignore[no-untyped-def]
+    here = np.empty(8)
     for r in range(seen.shape[0]):
         least = 2.0  # cosine of the off-nadir angle; the greatest angle has the least cosine
         length = np.sqrt(satellite[r, 0] ** 2 + satellite[r, 1] ** 2 + satellite[r, 2] ** 2)
         for c in range(seen.shape[1]):
-            row, col = (r + first_line) / _NODES, c * _STEP_PX / _NODES
-            h = bilinear(height, node_value(nodes, row, col, 6), node_value(nodes, row, col, 7))
+            node_values(nodes, (r + first_line) / _NODES, c * _STEP_PX / _NODES, here)
+            h = bilinear(height, here[6], here[7])
             if np.isnan(h):
                 continue
             along = norm = 0.0
             for axis in range(3):
-                sight = node_value(nodes, row, col, axis) + h * node_value(nodes, row, col, axis + 3) - satellite[r, axis]
+                sight = here[axis] + h * here[axis + 3] - satellite[r, axis]
                 along -= sight * satellite[r, axis]
                 norm += sight * sight
             cosine = along / (length * np.sqrt(norm))

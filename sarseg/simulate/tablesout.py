@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sarseg.simulate.plan import ScenePlan
 from sarseg.simulate.swaths import columns, noise_sigma0
-from sarseg.simulate.xmltext import Node, array, document, double, listed, singles
+from sarseg.simulate.xmltext import Node, array, document, listed, singles
 
 _BETA_AMPLITUDE = 474.0
 """S1A's absolute calibration constant is 1, so A of beta0 is the processor's 474."""
@@ -131,7 +131,3 @@ def _block(plan: ScenePlan, name: str, scallop: float, extent: tuple[int, int]) 
 def _nodes(pixels: int) -> NDArray[np.int64]:
     return np.unique(np.append(np.arange(0, pixels, _STEP_PX), pixels - 1))
 
-
-def times_list(name: str, item: str, rows: list[tuple[str, float]]) -> Node:
-    """A list of times with one value each."""
-    return listed(name, [(item, [("azimuthTime", utc), ("value", double(value))]) for utc, value in rows])

@@ -41,10 +41,17 @@ class Terrain:
 
     def height_at(self, lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64]) -> NDArray[np.float64]:
         """Heights in metres, float64 (...); NaN outside the posts."""
-        posts = self.posts_at(lon_deg, lat_deg).reshape(-1, 2)
-        out = np.empty(len(posts))
-        _sample(self.height_m, posts, out)
-        return out.reshape(np.shape(lon_deg))
+        posts = self.posts_at(lon_deg, lat_deg)
+        last = np.array(self.height_m.shape) - 1
+        at = np.clip(posts, 0, last)
+        first = np.minimum(at.astype(np.intp), np.maximum(last - 1, 0))
+        a, b = (at - first)[..., 0], (at - first)[..., 1]
+        row, col = first[..., 0], first[..., 1]
+        below, right = np.minimum(row + 1, last[0]), np.minimum(col + 1, last[1])
+        top = (1.0 - b) * self.height_m[row, col] + b * self.height_m[row, right]
+        bottom = (1.0 - b) * self.height_m[below, col] + b * self.height_m[below, right]
+        inside = (np.abs(posts - at) <= 0.5).all(axis=-1)
+        return np.where(inside, (1.0 - a) * top + a * bottom, np.nan)
 
 
 def map_nodes(terrain: Terrain, grid: MapGrid, window: Window) -> NDArray[np.float64]:
@@ -84,27 +91,22 @@ def bilinear(height, row, col):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def node_value(nodes, row, col, k):  # type: ignore[no-untyped-def]
-    """Plane k of nodes (n, m, planes) at a fractional node."""
+def node_values(nodes, row, col, out):  # type: ignore[no-untyped-def]
+    """All planes of nodes (n, m, planes) at a fractional node, into `out` (planes,)."""
     r, c = min(int(row), nodes.shape[0] - 2), min(int(col), nodes.shape[1] - 2)
     a, b = row - r, col - c
-    top = (1.0 - b) * nodes[r, c, k] + b * nodes[r, c + 1, k]
-    bottom = (1.0 - b) * nodes[r + 1, c, k] + b * nodes[r + 1, c + 1, k]
-    return (1.0 - a) * top + a * bottom
-
-
-@njit(nogil=True, cache=True)
-def _sample(height, posts, out):  # type: ignore[no-untyped-def]
-    for i in range(posts.shape[0]):
-        out[i] = bilinear(height, posts[i, 0], posts[i, 1])
+    for k in range(out.shape[0]):
+        top = (1.0 - b) * nodes[r, c, k] + b * nodes[r, c + 1, k]
+        bottom = (1.0 - b) * nodes[r + 1, c, k] + b * nodes[r + 1, c + 1, k]
+        out[k] = (1.0 - a) * top + a * bottom
 
 
 @njit(nogil=True, cache=True)
 def _raise(nodes, step, height, out):  # type: ignore[no-untyped-def]
+    here = np.empty(8)
     for r in range(out.shape[0]):
         for c in range(out.shape[1]):
-            row, col = r / step, c / step
-            h = bilinear(height, node_value(nodes, row, col, 6), node_value(nodes, row, col, 7))
+            node_values(nodes, r / step, c / step, here)
+            h = bilinear(height, here[6], here[7])
             for axis in range(3):
-                out[r, c, axis] = node_value(nodes, row, col, axis) + h * node_value(nodes, row, col, axis + 3)
-
+                out[r, c, axis] = here[axis] + h * here[axis + 3]

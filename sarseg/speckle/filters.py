@@ -69,9 +69,8 @@ def _lee_numpy(power: NDArray[Any], noise: NDArray[Any] | None, looks: float, wi
     if noise is not None and noise.shape != power.shape:
         raise UsageError(f"noise of shape {noise.shape} does not fit power of shape {power.shape}")
     images = np.ascontiguousarray(power, np.float32).reshape(-1, *power.shape[-2:])
-    added = (
-        np.ascontiguousarray(noise, np.float32).reshape(images.shape) if noise is not None else np.zeros((len(images), 0, 0), np.float32)
-    )
+    nothing = np.zeros((len(images), 0, 0), np.float32)
+    added = nothing if noise is None else np.ascontiguousarray(noise, np.float32).reshape(images.shape)
     out = np.empty_like(images)
     for image, noise_power, result in zip(images, added, out, strict=True):
         kernels.lee(image, noise_power, float(looks), window // 2, result)

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from sarseg import __version__
 from sarseg.errors import InputError, UsageError
 from sarseg.metrics import Accuracy, confusion
-from sarseg.nets.infer import filled
+from sarseg.nets.infer import best_device, filled, placed
 from sarseg.nets.modelfile import METRICS, BandSpec, ModelSpec, normalise, save_model
-from sarseg.nets.registry import build_network, stride_of
+from sarseg.nets.registry import build_network, complete_options, stride_of
 from sarseg.patches.dataset import Dataset, open_dataset
 from sarseg.progress import Progress, silent
 from sarseg.train.augment import Augmentation, augment, sample_at
@@ -50,7 +50,7 @@ class TrainOptions:
     steps: int = 1000
     epochs: float | None = None
     batch: int = 8
-    lr: float = 3e-3
+    lr: float = 4e-3
     weight_decay: float = 1e-2
     warm_up: float = 0.05
     """Share of the steps in which the learning rate rises."""
@@ -110,7 +110,7 @@ def train(dataset_path: str | Path, out: str | Path, options: TrainOptions | Non
     network.load_state_dict(state)
     spec = ModelSpec(
         network=options.net,
-        options=options.net_options,
+        options=complete_options(options.net, options.net_options),
         bands=bands,
         legend=dataset.legend,
         temperature=best_temperature(score.logits, score.target) if score else 1.0,
@@ -126,8 +126,8 @@ class _Run:
 
     def __init__(self, dataset: Dataset, bands: tuple[BandSpec, ...], network: nn.Module, options: TrainOptions, steps: int) -> None:
         self.dataset, self.bands, self.options, self.steps = dataset, bands, options, steps
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = network.to(device=self.device, memory_format=torch.channels_last)
+        self.device = best_device()
+        self.network = placed(network, self.device)
         self.lookup = dataset.legend.lookup()
         self.rows: list[dict[str, Any]] = []
 

@@ -1,0 +1,89 @@
+"""`sarseg preprocess`: scenes in, analysis-ready products out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sarseg.cli.common import echo_json, progress_bar
+
+
+@click.command("preprocess")
+@click.argument("scenes", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCENE...")
+@click.option(
+    "-o", "--output", "out", type=click.Path(path_type=Path), required=True, help="Folder for the products, one folder each in it."
+)
+@click.option(
+    "--dem",
+    "dem",
+    type=click.Path(path_type=Path),
+    required=True,
+    multiple=True,
+    help="Heights: a raster, or a folder of tiles (GLO-30, SRTM, ASTER, AW3D30 as downloaded); may be given several times.",
+)
+@click.option(
+    "--dem-datum",
+    type=click.Choice(["ellipsoidal", "egm96", "egm2008"]),
+    help="What the DEM's heights count from; wins over its CRS and its name.",
+)
+@click.option(
+    "--geoid", type=click.Path(path_type=Path), help="Geoid grid, such as us_nga_egm96_15.tif; else PROJ's data folders are searched."
+)
+@click.option("--radiometry", type=click.Choice(["gamma0", "sigma0", "beta0"]), default="gamma0", show_default=True, help="Backscatter.")
+@click.option("--spacing", "spacing_m", type=float, default=10.0, show_default=True, help="Pixel size in metres.")
+@click.option("--crs", help="Of the product, such as EPSG:32633; the UTM zone of the scene's centre when absent.")
+@click.option("--orbit", type=click.Path(path_type=Path), help="Orbit file (EOF), or a folder of them: the best one is taken.")
+@click.option("--speckle", type=click.Choice(["none", "lee"]), default="none", show_default=True, help="Filter, in radar geometry.")
+@click.option("--window", type=click.IntRange(min=1), default=7, show_default=True, help="Side of the filter's window, pixels, odd.")
+@click.option("--looks", type=float, default=4.4, show_default=True, help="Equivalent number of looks, for the filter.")
+@click.option("--compress", type=click.Choice(["zstd", "deflate"]), default="zstd", show_default=True, help="deflate for old readers.")
+@click.option("--threads", type=click.IntRange(min=1), help="Workers; one a processor when absent.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+def command(
+    scenes: tuple[Path, ...],
+    out: Path,
+    dem: tuple[Path, ...],
+    dem_datum: str | None,
+    geoid: Path | None,
+    radiometry: str,
+    spacing_m: float,
+    crs: str | None,
+    orbit: Path | None,
+    speckle: str,
+    window: int,
+    looks: float,
+    compress: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Make analysis-ready backscatter on a map grid from scenes.
+
+    SCENE is a Sentinel-1 GRD product: its .SAFE folder, the zip as downloaded, or its manifest.safe. Each becomes a folder
+    OUTPUT/<scene id>_<radiometry> with a GeoTIFF a polarisation (linear power, thermal noise removed), mask.tif (layover,
+    shadow ...), incidence.tif, a quicklook and item.json. The mask's bits are named inside the file.
+
+    The heights may count from the ellipsoid or from a geoid (EGM96, EGM2008): the DEM's CRS or name says which, else
+    --dem-datum must. Free tiles of the whole Earth: Copernicus GLO-30, https://copernicus-dem-30m.s3.amazonaws.com
+
+    Example: sarseg preprocess S1A_IW_GRDH_*.zip -o ard --dem glo30/ --geoid us_nga_egm08_25.tif
+    """
+    from sarseg.ard.preprocess import PreprocessOptions, preprocess
+
+    words: dict[str, Any] = {
+        "radiometry": radiometry,
+        "dem_datum": dem_datum,
+        "speckle": None if speckle == "none" else speckle,
+        "compress": compress,
+    }
+    options = PreprocessOptions(
+        **words, spacing_m=spacing_m, crs=crs, geoid=geoid, orbit=orbit, window=window, looks=looks, threads=threads
+    )
+    with progress_bar() as progress:
+        folders = [preprocess(scene, out, list(dem), options, progress) for scene in scenes]
+    if as_json:
+        echo_json({"products": folders})
+        return
+    for folder in folders:
+        click.echo(f"product: {folder}")

@@ -1,0 +1,183 @@
+"""`generate_train_data`: random patches of images and masks as plain files, from two plain folders."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.windows import Window as GdalWindow
+
+from sarseg.errors import UsageError
+from sarseg.grid import MapGrid
+from sarseg.legend import IGNORE, Legend
+from sarseg.patches.cut import Cutter, Pixels
+from sarseg.patches.pairs import MaskCodes, Pair, find_pairs, mask_codes
+from sarseg.patches.split import folder_options, split_scenes
+from sarseg.patches.store import DATASET, INDEX, LEGEND, describe
+from sarseg.patches.tally import Tally
+from sarseg.patches.windows import check_size
+from sarseg.product.folder import create_folder, write_json
+from sarseg.progress import Progress, silent
+from sarseg.raster.cog import check_space
+from sarseg.raster.read import Raster
+from sarseg.tiles import Window
+
+log = logging.getLogger(__name__)
+
+_PNG_BANDS = (1, 3)
+_SPACE_EVERY = 256  # patches between two looks at the free disk space
+
+
+def generate_train_data(  # noqa: PLR0913 - the signature that users of the older script know, and what it lacked
+    nb_of_patches: int = 80000,
+    size: int = 256,
+    image_dir: str | Path = "data/train/images/",
+    mask_dir: str | Path = "data/train/masks/",
+    out_dir: str | Path = "dataset/train",
+    legend: Legend | str | Path | None = None,
+    *,
+    seed: int = 0,
+    min_valid: float = 0.5,
+    val_share: float = 0.2,
+    progress: Progress = silent,
+) -> Path:
+    """Cut different random windows of images and masks into `out_dir`/images and `out_dir`/masks, and return `out_dir`.
+
+    Files are called 00001, 00002, ... in both folders: PNG for images uint8 of 1 or 3 bands without georeference, else
+    GeoTIFF with the image's dtype, bands, CRS, place, nodata, scale and band names. Masks hold codes of the legend, 255 =
+    ignore. index.parquet says where each patch lies and to which split it belongs, dataset.json holds bands, statistics and
+    legend, legend.yaml the classes. The sources are only read, a window at a time.
+
+    Parameters
+    ----------
+    nb_of_patches : so many are written, unless there are not so many different windows; then a warning says why
+    image_dir, mask_dir : rasters of any kind, paired by name (without the ending) and place
+    legend : classes with colours (or its YAML file) for masks that are coloured, or that do not name their codes
+    min_valid : least share of pixels with data in a patch
+    val_share : share of whole images (where some stand apart), else of blocks of the map or image, that validates
+
+    Raises
+    ------
+    InputError : no pairs, a mask on another grid or of another size, an image smaller than a patch, a colour without class
+    """
+    out = Path(out_dir)
+    if nb_of_patches < 1 or size < 1:
+        raise UsageError(f"{nb_of_patches} patches of {size} pixels cannot be made")
+    _keep_apart(out, (Path(image_dir), Path(mask_dir)))
+    pairs, said = find_pairs(Path(image_dir), Path(mask_dir))
+    for pair in pairs:
+        check_size(pair.image.grid.shape, size, pair.image.path)
+    codes, more = mask_codes(pairs, Legend.from_file(Path(legend)) if isinstance(legend, str | Path) else legend)
+    said += more
+    grids, names = [pair.image.grid for pair in pairs], [pair.name for pair in pairs]
+    plan = folder_options(grids, names, size=size, seed=seed, val_share=val_share)
+    options = replace(plan, count=nb_of_patches, min_valid=min_valid)
+    splitters = split_scenes(grids, names, options)
+    cutter = Cutter([_PairScene(pair, codes) for pair in pairs], splitters, options, guard_bands="in")
+    tally = Tally(pairs[0].image.bands, "raw", codes.legend, size)
+    with create_folder(out, mark=DATASET) as part:
+        image_names, mask_names = _write_files(part, pairs, cutter, tally, progress)
+        said += cutter.judge(tally)
+        tally.write_index(part / INDEX, image=image_names, mask=mask_names)
+        codes.legend.to_file(part / LEGEND)
+        sources = [{"name": pair.name, "image": Path(pair.image.path).name, "labels": Path(pair.mask.path).name} for pair in pairs]
+        write_json(part / DATASET, describe(tally, options, sources, splitters, said))
+    for warning in said:
+        log.warning("%s: %s", out.name, warning)
+    return out
+
+
+@dataclass(frozen=True)
+class _PairScene:
+    pair: Pair
+    codes: MaskCodes
+
+    @property
+    def name(self) -> str:
+        return self.pair.name
+
+    @property
+    def grid(self) -> MapGrid:
+        return self.pair.image.grid
+
+    def read(self, window: Window) -> Pixels:
+        image, mask = self.pair.image.read(window), self.codes.read(self.pair, window)
+        mask[np.isnan(image).any(0)] = IGNORE
+        return Pixels(image=image, mask=mask, stored=_stored(self.pair.image, window))
+
+
+def _stored(raster: Raster, window: Window) -> NDArray[Any]:
+    """The file's own numbers (band, rows, cols), without an alpha band."""
+    with _quiet(), rasterio.open(raster.path) as dataset:
+        numbers = [at for at, kind in zip(dataset.indexes, dataset.colorinterp, strict=True) if kind != ColorInterp.alpha]
+        return np.asarray(dataset.read(numbers, window=GdalWindow(window.col, window.row, window.cols, window.rows)))
+
+
+def _write_files(part: Path, pairs: list[Pair], cutter: Cutter, tally: Tally, progress: Progress) -> tuple[list[str], list[str]]:
+    """Write the patches as files, and return their names."""
+    image_names: list[str] = []
+    for folder in ("images", "masks"):
+        (part / folder).mkdir()
+    for patch in cutter.patches(progress):
+        pixels, pair = patch.pixels, pairs[patch.scene]
+        assert pixels.stored is not None
+        if len(tally) % _SPACE_EVERY == 0:
+            check_space(part, _SPACE_EVERY * (pixels.stored.nbytes + pixels.mask.nbytes))
+        window = Window(row=patch.place.row, col=patch.place.col, rows=tally.size, cols=tally.size)
+        grid = pair.image.grid.crop(window)
+        name = f"{len(tally) + 1:05d}"
+        if grid.crs is None and pair.image.dtype == "uint8" and len(pair.image.bands) in _PNG_BANDS:
+            name += ".png"
+            _write_png(part / "images" / name, pixels.stored)
+            _write_png(part / "masks" / name, pixels.mask[np.newaxis])
+        else:
+            name += ".tif"
+            _write_tiff(part / "images" / name, pixels.stored, grid, like=pair.image)
+            _write_tiff(part / "masks" / name, pixels.mask[np.newaxis], grid, legend=tally.legend)
+        image_names.append(name)
+        tally.add(patch.place, patch.split, pixels.image, pixels.mask)
+    return image_names, image_names
+
+
+def _write_png(path: Path, data: NDArray[np.uint8]) -> None:
+    from PIL import Image
+
+    Image.fromarray(data[0] if len(data) == 1 else np.moveaxis(data, 0, -1)).save(path, compress_level=1)
+
+
+def _write_tiff(path: Path, data: NDArray[Any], grid: MapGrid, *, like: Raster | None = None, legend: Legend | None = None) -> None:
+    """A small plain GeoTIFF: the folder is published in one step, so that files need not be, and overviews are of no use."""
+    profile: dict[str, Any] = {"driver": "GTiff", "dtype": data.dtype.name, "compress": "deflate", "zlevel": 1, "predictor": 2}
+    if data.dtype.kind == "f":
+        profile["predictor"] = 3
+    if grid.crs is not None:
+        profile |= {"crs": grid.crs, "transform": grid.transform}
+    bands, rows, cols = data.shape
+    with _quiet(), rasterio.open(path, "w", count=bands, height=rows, width=cols, nodata=like.nodata if like else None, **profile) as file:
+        if like is not None:
+            file.descriptions = like.bands
+            with rasterio.open(like.path) as source:
+                file.scales, file.offsets = source.scales[:bands], source.offsets[:bands]
+        if legend is not None:
+            file.update_tags(**legend.tags())
+            file.write_colormap(1, legend.colormap())
+        file.write(data)
+
+
+def _quiet() -> warnings.catch_warnings[None]:
+    """Images without georeference are no cause for a warning here."""
+    return warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning)
+
+
+def _keep_apart(out: Path, sources: tuple[Path, ...]) -> None:
+    for source in sources:
+        if source.resolve().is_relative_to(out.resolve()):
+            raise UsageError(f"{source} lies in the output folder", out, "sources are never replaced: choose another output folder")

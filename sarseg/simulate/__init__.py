@@ -1,0 +1,1 @@
+"""Downloads over landscapes whose truth is known, with a geometry of their own."""
