@@ -54,8 +54,7 @@ def ground_point(t_s, look_deg, side="right", phase_rad=0.9, height_m=0.0):
 
 def ground_range_image(shape=(3001, 5003), near_m=850_000.0, heights_m=(0.0, 60.0, 25.0), line_interval_s=1.5e-3):
     """Range records of a spherical Earth, whose ground height differs from record to record; degree 8 as in real products."""
-    lines, pixels = shape
-    ground = np.linspace(0.0, (pixels - 1) * 10.0, 400)
+    ground = np.linspace(0.0, (shape[1] - 1) * 10.0, 400)
     coefficients = []
     for height in heights_m:
         radius = WGS84_A_M - 10_000.0 + height

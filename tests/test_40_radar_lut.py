@@ -60,7 +60,9 @@ VECTORS = (
 )
 
 
-@pytest.mark.parametrize("window", [Window(row=0, col=0, rows=37, cols=43), Window(row=9, col=11, rows=3, cols=5), Window(row=31, col=0, rows=1, cols=1)])
+@pytest.mark.parametrize(
+    "window", [Window(row=0, col=0, rows=37, cols=43), Window(row=9, col=11, rows=3, cols=5), Window(row=31, col=0, rows=1, cols=1)]
+)
 def test_calibration_is_bilinear_in_the_amplitude(window):
     calibration = Calibration(times=TIMES, tables={"sigma0": VECTORS, "beta0": VECTORS[:1], "gamma0": VECTORS[1:2]})
     got = calibration.amplitude("sigma0", window)

@@ -75,7 +75,10 @@ def test_every_grid_point_lies_where_esa_puts_it(shared, product):
             assert column_m[last_row].max() == pytest.approx(column_exception_m, abs=0.01)
 
 
-@pytest.mark.parametrize(("product", "rounded_m", "mended_m", "shift_us"), [("FEC3", 2.958, 0.0155, -440), ("CEAB", 1.751, 0.0095, -261), ("3768", 2.885, 0.0085, -431)])
+@pytest.mark.parametrize(
+    ("product", "rounded_m", "mended_m", "shift_us"),
+    [("FEC3", 2.958, 0.0155, -440), ("CEAB", 1.751, 0.0095, -261), ("3768", 2.885, 0.0085, -431)],
+)
 def test_the_rounded_orbit_times_of_ipf_2_36_are_undone(shared, product, rounded_m, mended_m, shift_us):
     root = annotations(shared, product)[0]
     annotation = read_annotation(root)

@@ -33,7 +33,10 @@ def window_and_dn(shared, size):
 
 # GeoTIFFs of images in radar geometry have no georeference
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-@pytest.mark.parametrize(("quantity", "file", "band", "size"), [("sigma0", "sigma0", 1, 400), ("beta0", "beta0_gamma0", 1, 200), ("gamma0", "beta0_gamma0", 2, 200)])
+@pytest.mark.parametrize(
+    ("quantity", "file", "band", "size"),
+    [("sigma0", "sigma0", 1, 400), ("beta0", "beta0_gamma0", 1, 200), ("gamma0", "beta0_gamma0", 2, 200)],
+)
 def test_calibration_equals_snap(shared, rome, quantity, file, band, size):
     window, dn = window_and_dn(shared, size)
     want = read(shared / f"data/snap_reference/calibration/{file}.tif", band)

@@ -171,7 +171,8 @@ def test_remap_brings_foreign_values_to_codes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "word"), [("1: two\n", "not two integers"), ("", "holds no values"), ("1: 256\n", r"256 .* not in 0\.\.255"), ("[", "cannot be read")]
+    ("text", "word"),
+    [("1: two\n", "not two integers"), ("", "holds no values"), ("1: 256\n", r"256 .* not in 0\.\.255"), ("[", "cannot be read")],
 )
 def test_bad_remap_tables_are_refused(tmp_path: Path, text: str, word: str) -> None:
     (tmp_path / "r.yaml").write_text(text)

@@ -15,7 +15,6 @@ from sarseg.nets.infer import AXIS_UNIT, Forward, Strip, TileOptions, axis_tiles
 from sarseg.nets.unet import UNet, UNetConfig
 from sarseg.tiles import Window
 
-
 torch.set_num_threads(1)  # tiny tensors: more threads would only wait for each other
 
 

@@ -59,7 +59,13 @@ def test_zarr_reads_what_we_write_and_so_do_we(
 
 def test_we_read_what_zarr_writes_with_absent_chunks(tmp_path: Path) -> None:
     array = zarr.create_array(
-        tmp_path / "a.zarr", shape=(11, 2, 3, 4), chunks=(1, 2, 3, 4), shards=(4, 2, 3, 4), dtype="float32", compressors=None, fill_value=np.nan
+        tmp_path / "a.zarr",
+        shape=(11, 2, 3, 4),
+        chunks=(1, 2, 3, 4),
+        shards=(4, 2, 3, 4),
+        dtype="float32",
+        compressors=None,
+        fill_value=np.nan,
     )
     patches = some_patches(11, (2, 3, 4), "float32")
     patches[5] = np.nan  # zarr leaves out chunks of nothing but the fill value

@@ -12,9 +12,7 @@ from sarseg.cli.common import echo_json, progress_bar
 
 @click.command("preprocess")
 @click.argument("scenes", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCENE...")
-@click.option(
-    "-o", "--output", "out", type=click.Path(path_type=Path), required=True, help="Folder for the products, one folder each in it."
-)
+@click.option("-o", "--output", "out", type=click.Path(path_type=Path), required=True, help="Folder for the products, a folder each.")
 @click.option(
     "--dem",
     "dem",
@@ -28,9 +26,7 @@ from sarseg.cli.common import echo_json, progress_bar
     type=click.Choice(["ellipsoidal", "egm96", "egm2008"]),
     help="What the DEM's heights count from; wins over its CRS and its name.",
 )
-@click.option(
-    "--geoid", type=click.Path(path_type=Path), help="Geoid grid, such as us_nga_egm96_15.tif; else PROJ's data folders are searched."
-)
+@click.option("--geoid", type=click.Path(path_type=Path), help="Geoid grid (us_nga_egm96_15.tif); else PROJ's folders are searched.")
 @click.option("--radiometry", type=click.Choice(["gamma0", "sigma0", "beta0"]), default="gamma0", show_default=True, help="Backscatter.")
 @click.option("--spacing", "spacing_m", type=float, default=10.0, show_default=True, help="Pixel size in metres.")
 @click.option("--crs", help="Of the product, such as EPSG:32633; the UTM zone of the scene's centre when absent.")

@@ -175,7 +175,7 @@ def _box(grid: MapGrid, anchor: MapGrid) -> tuple[int, int, int, int]:
     bounds: Bounds = grid.bounds_in(anchor.crs)
     if not all(map(math.isfinite, bounds)) or bounds[0] > bounds[2]:
         raise InputError(f"a map does not fit the CRS {anchor.crs} of the mosaic", bounds, "fuse maps of one region at a time")
-    corners = [~anchor.transform * (x, y) for x in (bounds[0], bounds[2]) for y in (bounds[1], bounds[3])]
+    corners = [~anchor.transform @ (x, y) for x in (bounds[0], bounds[2]) for y in (bounds[1], bounds[3])]
     cols, rows = [corner[0] for corner in corners], [corner[1] for corner in corners]
     whole = 1e-4  # a bound that is a whole pixel but for rounding
     return math.floor(min(cols) + whole), math.floor(min(rows) + whole), math.ceil(max(cols) - whole), math.ceil(max(rows) - whole)

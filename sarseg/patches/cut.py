@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from sarseg.errors import InputError
 from sarseg.grid import MapGrid
 from sarseg.legend import IGNORE
 from sarseg.patches.split import PatchOptions
-from sarseg.patches.tally import Place, Tally
+from sarseg.patches.tally import Patch, Pixels, Place, Tally
 from sarseg.patches.windows import (
     NONE,
     TRAIN,
@@ -36,24 +36,6 @@ _MOST_DRAWN = 1 << 18  # positions tried without one that belongs to a split, be
 _BATCH = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pixels:
-    """What a window holds: image (band, rows, cols) with NaN for nodata, mask (rows, cols) with 255 for ignore.
-
-    `stored` are the file's own numbers (band, rows, cols), where they are to be written on.
-    """
-
-    image: NDArray[np.float32]
-    mask: NDArray[np.uint8]
-    stored: NDArray[Any] | None = None
-
-    def crop(self, window: Window) -> Pixels:
-        """A part of it."""
-        rows, cols = window.slices
-        stored = self.stored[:, rows, cols] if self.stored is not None else None
-        return Pixels(image=self.image[:, rows, cols], mask=self.mask[rows, cols], stored=stored)
-
-
 class Scene(Protocol):
     """An image with its labels."""
 
@@ -70,19 +52,6 @@ class Scene(Protocol):
     def read(self, window: Window) -> Pixels:
         """Pixels of a window inside the image."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patch:
-    """A window that was taken."""
-
-    pixels: Pixels
-    split: int
-    place: Place
-    scene: int
-    """Number of the scene."""
-    box: NDArray[np.float64]
-    """Outline in the CRS in which blocks are counted."""
 
 
 @dataclass(slots=True)
@@ -199,17 +168,18 @@ class Cutter:
             for at in cell:
                 row, col = (int(start) for start in positions[at])
                 part = pixels.crop(Window(row=row, col=col, rows=size, cols=size).relative_to(window))
-                if self._refuse(part):
+                valid_share = float(np.count_nonzero(np.isfinite(part.image).all(0))) / size**2
+                if self._refuse(valid_share, part.mask):
                     continue
                 left, bottom, right, top = (float(edge) for edge in own[at])
                 place = Place(scene=scene.name, row=row, col=col, crs=crs, bounds=(left, bottom, right, top))
-                yield Patch(pixels=part, split=int(split[at]), place=place, scene=number, box=boxes[at])
+                yield Patch(pixels=part, split=int(split[at]), place=place, valid_share=valid_share, scene=number, box=boxes[at])
 
-    def _refuse(self, pixels: Pixels) -> bool:
-        if np.isfinite(pixels.image).all(0).mean() < self.options.min_valid:
+    def _refuse(self, valid_share: float, mask: NDArray[np.uint8]) -> bool:
+        if valid_share < self.options.min_valid:
             self.refused.too_empty += 1
             return True
-        if (pixels.mask == IGNORE).all():
+        if (mask == IGNORE).all():
             self.refused.unlabelled += 1
             return True
         return False

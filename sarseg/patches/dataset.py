@@ -142,7 +142,7 @@ def _open_ours(path: Path, legend: Legend | None) -> Dataset:
         if len(patches.images) != count or len(patches.masks) != count:
             raise InputError(f"the arrays have not the {count} patches of {DATASET}", path)
     else:
-        patches = _Files(path, tuple(index["image"].tolist()), tuple(index["mask"].tolist()))
+        patches = _Files(path, tuple(index["file"].tolist()))
     return Dataset(
         path=path,
         size=size,
@@ -204,12 +204,11 @@ class _Files:
     """A file a patch, written by `generate_train_data`: the masks hold codes."""
 
     path: Path
-    images: tuple[str, ...]
-    masks: tuple[str, ...]
+    names: tuple[str, ...]
 
     def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        mask = open_raster(self.path / "masks" / self.masks[index]).read_codes()
-        return open_raster(self.path / "images" / self.images[index]).read(), np.asarray(mask, np.uint8)
+        mask = open_raster(self.path / "masks" / self.names[index]).read_codes()
+        return open_raster(self.path / "images" / self.names[index]).read(), np.asarray(mask, np.uint8)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from rasterio.windows import Window as GdalWindow
 from sarseg.errors import UsageError
 from sarseg.grid import MapGrid
 from sarseg.legend import IGNORE, Legend
-from sarseg.patches.cut import Cutter, Pixels
+from sarseg.patches.cut import Cutter
 from sarseg.patches.pairs import MaskCodes, Pair, find_pairs, mask_codes
 from sarseg.patches.split import folder_options, split_scenes
 from sarseg.patches.store import DATASET, INDEX, LEGEND, describe
-from sarseg.patches.tally import Tally
+from sarseg.patches.tally import Pixels, Tally
 from sarseg.patches.windows import check_size
 from sarseg.product.folder import create_folder, write_json
 from sarseg.progress import Progress, silent
@@ -81,12 +82,13 @@ def generate_train_data(  # noqa: PLR0913 - the signature that users of the olde
     plan = folder_options(grids, names, size=size, seed=seed, val_share=val_share)
     options = replace(plan, count=nb_of_patches, min_valid=min_valid)
     splitters = split_scenes(grids, names, options)
-    cutter = Cutter([_PairScene(pair, codes) for pair in pairs], splitters, options, guard_bands="in")
+    scenes = [_PairScene(pair, codes) for pair in pairs]
+    cutter = Cutter(scenes, splitters, options, guard_bands="in")
     tally = Tally(pairs[0].image.bands, "raw", codes.legend, size)
     with create_folder(out, mark=DATASET) as part:
-        image_names, mask_names = _write_files(part, pairs, cutter, tally, progress)
+        files = _write_files(part, scenes, cutter, tally, progress)
         said += cutter.judge(tally)
-        tally.write_index(part / INDEX, image=image_names, mask=mask_names)
+        tally.write_index(part / INDEX, file=files)
         codes.legend.to_file(part / LEGEND)
         sources = [{"name": pair.name, "image": Path(pair.image.path).name, "labels": Path(pair.mask.path).name} for pair in pairs]
         write_json(part / DATASET, describe(tally, options, sources, splitters, said))
@@ -108,6 +110,13 @@ class _PairScene:
     def grid(self) -> MapGrid:
         return self.pair.image.grid
 
+    @cached_property
+    def scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Scale and offset of every band: they travel with the stored numbers."""
+        with _quiet(), rasterio.open(self.pair.image.path) as dataset:
+            count = len(self.pair.image.bands)
+            return tuple(dataset.scales[:count]), tuple(dataset.offsets[:count])
+
     def read(self, window: Window) -> Pixels:
         image, mask = self.pair.image.read(window), self.codes.read(self.pair, window)
         mask[np.isnan(image).any(0)] = IGNORE
@@ -121,30 +130,31 @@ def _stored(raster: Raster, window: Window) -> NDArray[Any]:
         return np.asarray(dataset.read(numbers, window=GdalWindow(window.col, window.row, window.cols, window.rows)))
 
 
-def _write_files(part: Path, pairs: list[Pair], cutter: Cutter, tally: Tally, progress: Progress) -> tuple[list[str], list[str]]:
-    """Write the patches as files, and return their names."""
-    image_names: list[str] = []
+def _write_files(part: Path, scenes: list[_PairScene], cutter: Cutter, tally: Tally, progress: Progress) -> list[str]:
+    """Write the patches as files, and return their names, which are the same in both folders."""
+    names: list[str] = []
     for folder in ("images", "masks"):
         (part / folder).mkdir()
     for patch in cutter.patches(progress):
-        pixels, pair = patch.pixels, pairs[patch.scene]
+        pixels, scene = patch.pixels, scenes[patch.scene]
+        raster = scene.pair.image
         assert pixels.stored is not None
         if len(tally) % _SPACE_EVERY == 0:
             check_space(part, _SPACE_EVERY * (pixels.stored.nbytes + pixels.mask.nbytes))
         window = Window(row=patch.place.row, col=patch.place.col, rows=tally.size, cols=tally.size)
-        grid = pair.image.grid.crop(window)
+        grid = raster.grid.crop(window)
         name = f"{len(tally) + 1:05d}"
-        if grid.crs is None and pair.image.dtype == "uint8" and len(pair.image.bands) in _PNG_BANDS:
+        if grid.crs is None and raster.dtype == "uint8" and len(raster.bands) in _PNG_BANDS:
             name += ".png"
             _write_png(part / "images" / name, pixels.stored)
             _write_png(part / "masks" / name, pixels.mask[np.newaxis])
         else:
             name += ".tif"
-            _write_tiff(part / "images" / name, pixels.stored, grid, like=pair.image)
+            _write_tiff(part / "images" / name, pixels.stored, grid, like=scene)
             _write_tiff(part / "masks" / name, pixels.mask[np.newaxis], grid, legend=tally.legend)
-        image_names.append(name)
-        tally.add(patch.place, patch.split, pixels.image, pixels.mask)
-    return image_names, image_names
+        names.append(name)
+        tally.add(patch)
+    return names
 
 
 def _write_png(path: Path, data: NDArray[np.uint8]) -> None:
@@ -153,19 +163,20 @@ def _write_png(path: Path, data: NDArray[np.uint8]) -> None:
     Image.fromarray(data[0] if len(data) == 1 else np.moveaxis(data, 0, -1)).save(path, compress_level=1)
 
 
-def _write_tiff(path: Path, data: NDArray[Any], grid: MapGrid, *, like: Raster | None = None, legend: Legend | None = None) -> None:
-    """A small plain GeoTIFF: the folder is published in one step, so that files need not be, and overviews are of no use."""
-    profile: dict[str, Any] = {"driver": "GTiff", "dtype": data.dtype.name, "compress": "deflate", "zlevel": 1, "predictor": 2}
-    if data.dtype.kind == "f":
-        profile["predictor"] = 3
+def _write_tiff(path: Path, data: NDArray[Any], grid: MapGrid, *, like: _PairScene | None = None, legend: Legend | None = None) -> None:
+    """A small plain GeoTIFF: the folder is published in one step, so that files need not be, and overviews are of no use.
+
+    Images stay uncompressed: training reads them twice as fast.
+    """
+    bands, rows, cols = data.shape
+    profile: dict[str, Any] = {"driver": "GTiff", "count": bands, "height": rows, "width": cols, "dtype": data.dtype.name}
     if grid.crs is not None:
         profile |= {"crs": grid.crs, "transform": grid.transform}
-    bands, rows, cols = data.shape
-    with _quiet(), rasterio.open(path, "w", count=bands, height=rows, width=cols, nodata=like.nodata if like else None, **profile) as file:
+    profile |= {"compress": "deflate"} if like is None else {"nodata": like.pair.image.nodata}
+    with _quiet(), rasterio.open(path, "w", **profile) as file:
         if like is not None:
-            file.descriptions = like.bands
-            with rasterio.open(like.path) as source:
-                file.scales, file.offsets = source.scales[:bands], source.offsets[:bands]
+            file.descriptions = like.pair.image.bands
+            file.scales, file.offsets = like.scaling
         if legend is not None:
             file.update_tags(**legend.tags())
             file.write_colormap(1, legend.colormap())

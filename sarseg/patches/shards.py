@@ -52,7 +52,7 @@ class ShardWriter:
         if self._file is None:
             path = self._folder / _key(self.count // self._per_shard, len(self._shape))
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("wb", buffering=1 << 20)
+            self._file = path.open("wb")
         self._file.write(np.ascontiguousarray(patch, self._dtype).data)
         self._in_shard += 1
         self.count += 1

@@ -16,10 +16,10 @@ from sarseg.errors import InputError, UsageError
 from sarseg.grid import MapGrid
 from sarseg.legend import IGNORE, NODATA, Legend
 from sarseg.masks import NOT_TRAINED
-from sarseg.patches.cut import Cutter, Pixels
+from sarseg.patches.cut import Cutter
 from sarseg.patches.shards import ShardWriter
 from sarseg.patches.split import PatchOptions, split_scenes
-from sarseg.patches.tally import Tally
+from sarseg.patches.tally import Pixels, Tally
 from sarseg.patches.windows import SPLITS, Splitter, check_size
 from sarseg.product.folder import create_folder, write_json
 from sarseg.product.open import Product, open_product
@@ -189,4 +189,4 @@ def _write_arrays(part: Path, cutter: Cutter, tally: Tally, progress: Progress) 
                 check_space(part, _SPACE_EVERY * (image.nbytes + mask.nbytes))
             images.append(image)
             masks.append(mask)
-            tally.add(patch.place, patch.split, image, mask)
+            tally.add(patch)

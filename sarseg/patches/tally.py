@@ -15,6 +15,7 @@ from sarseg.errors import InputError
 from sarseg.grid import Bounds
 from sarseg.legend import Legend
 from sarseg.patches.windows import SPLITS, TRAIN
+from sarseg.tiles import Window
 
 Scale = Literal["db", "raw"]
 
@@ -44,6 +45,39 @@ class Place:
     bounds: Bounds
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pixels:
+    """What a window holds: image (band, rows, cols) with NaN for nodata, mask (rows, cols) with 255 for ignore.
+
+    `stored` are the file's own numbers (band, rows, cols), where they are to be written on.
+    """
+
+    image: NDArray[np.float32]
+    mask: NDArray[np.uint8]
+    stored: NDArray[Any] | None = None
+
+    def crop(self, window: Window) -> Pixels:
+        """A part of it."""
+        rows, cols = window.slices
+        stored = self.stored[:, rows, cols] if self.stored is not None else None
+        return Pixels(image=self.image[:, rows, cols], mask=self.mask[rows, cols], stored=stored)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patch:
+    """A window that was taken."""
+
+    pixels: Pixels
+    split: int
+    place: Place
+    valid_share: float
+    """Share of pixels with a value in every band."""
+    scene: int
+    """Number of the scene."""
+    box: NDArray[np.float64]
+    """Outline in the CRS in which blocks are counted."""
+
+
 class Tally:
     """Sums over patches in the order in which they are added.
 
@@ -65,19 +99,20 @@ class Tally:
     def __len__(self) -> int:
         return len(self._places)
 
-    def add(self, place: Place, split: int, image: NDArray[np.float32], mask: NDArray[np.uint8]) -> None:
-        """Count one patch: image (band, rows, cols) with NaN for nodata, mask (rows, cols) of codes."""
-        self._places.append(place)
-        self._splits.append(split)
-        self._valid.append(float(np.isfinite(image).all(0).mean()))
-        self._classes.append(np.bincount(mask.ravel(), minlength=256)[list(self.legend.codes)])
-        if split == TRAIN:
-            self.add_statistics(image)
+    def add(self, patch: Patch) -> None:
+        """Count one patch."""
+        self._places.append(patch.place)
+        self._splits.append(patch.split)
+        self._valid.append(patch.valid_share)
+        self._classes.append(np.bincount(patch.pixels.mask.ravel(), minlength=256)[list(self.legend.codes)])
+        if patch.split == TRAIN:
+            self.add_statistics(patch.pixels.image)
 
     def add_statistics(self, image: NDArray[np.float32]) -> None:
         """Let an image (band, rows, cols) count for mean and standard deviation; NaN does not."""
         for at, band in enumerate(to_db(image) if self.scale == "db" else image):
-            values = band[np.isfinite(band)].astype(np.float64)
+            finite = np.isfinite(band)
+            values = (band if finite.all() else band[finite]).astype(np.float64).ravel()
             self._count[at] += values.size
             self._sum[at] += values.sum()
             self._square[at] += np.square(values).sum()

@@ -23,6 +23,9 @@ from sarseg.radar.orbit import Floats
 
 _EARTH_RADIUS_M = 6_371_000.0  # the height of the horizon over 5 km depends on its 0.3 % by 6 mm
 _SLACK = 1.02  # the quadratic terms of the range lengthen a reach by < 1.5 % over 10 km
+_CELL_BITS = (3, 5, 7)
+"""Cells of 8, 32 and 128 pixels, whose lowest and highest terrain bound how far a pixel must look; then the whole array's do."""
+
 _LAYOVER = int(Mask.LAYOVER)
 _SHADOW = int(Mask.SHADOW)
 
@@ -45,7 +48,7 @@ def layover_shadow(heights_m: Floats, margin: int, sight: tuple[Floats, Floats],
     """Mask bits LAYOVER and SHADOW of a block.
 
     Every pixel looks along its own line, pixel by pixel and linearly between neighbours, both ways, as far as the highest
-    and lowest terrain of `heights_m` can matter; terrain at the array's edge ends the look.
+    and lowest terrain around can matter.
 
     Parameters
     ----------
@@ -59,10 +62,12 @@ def layover_shadow(heights_m: Floats, margin: int, sight: tuple[Floats, Floats],
     uint8 (rows, cols); 0 where the height is NaN
     """
     out = np.zeros(sight[0].shape, np.uint8)
-    valid = heights_m[np.isfinite(heights_m)]
+    heights = np.ascontiguousarray(heights_m)
+    valid = heights[np.isfinite(heights)]
     if valid.size:
         limits = float(valid.min()), float(valid.max())
-        _look(np.ascontiguousarray(heights_m), margin, limits, sight, away, out)
+        around = tuple(_limits(heights, bits) for bits in _CELL_BITS)
+        _look(heights, margin, (*around, limits), sight, away, out)
     return out
 
 
@@ -77,49 +82,97 @@ def terrain_slopes(heights_m: Floats) -> tuple[Floats, Floats]:
 
 
 @njit(nogil=True, cache=True)
+def _limits(heights: Floats, bits: int) -> Floats:
+    """Lowest and highest terrain in and around every cell of 2^bits pixels, float64 (2, cell rows, cell columns).
+
+    They hold for every point within 2^bits pixels of any pixel of the cell. Without terrain they are +inf and -inf.
+    """
+    n_row, n_col = ((heights.shape[0] - 1) >> bits) + 1, ((heights.shape[1] - 1) >> bits) + 1
+    own = np.empty((2, n_row, n_col))
+    own[0], own[1] = np.inf, -np.inf
+    for r in range(heights.shape[0]):
+        for c in range(heights.shape[1]):
+            if not np.isnan(heights[r, c]):
+                own[0, r >> bits, c >> bits] = min(own[0, r >> bits, c >> bits], heights[r, c])
+                own[1, r >> bits, c >> bits] = max(own[1, r >> bits, c >> bits], heights[r, c])
+    around = own.copy()
+    for r in range(n_row):
+        for c in range(n_col):
+            for i in range(max(0, r - 1), min(n_row, r + 2)):
+                for j in range(max(0, c - 1), min(n_col, c + 2)):
+                    around[0, r, c] = min(around[0, r, c], own[0, i, j])
+                    around[1, r, c] = max(around[1, r, c], own[1, i, j])
+    return around
+
+
+@njit(nogil=True, cache=True)
 def _look(
     heights: Floats,
     margin: int,
-    limits: tuple[float, float],
+    around: tuple[Floats, Floats, Floats, tuple[float, float]],
     sight: tuple[Floats, Floats],
     away: tuple[Floats, Floats],
     out: NDArray[np.uint8],
 ) -> None:
+    """The farther terrain is, the coarser the cells that say whether it can matter; most pixels look a few steps far."""
     slant_range, incidence = sight
     row_per_m, col_per_m = away
-    lowest, highest = limits
+    fine, middle, coarse, (lowest, highest) = around
     for r in range(out.shape[0]):
         for c in range(out.shape[1]):
-            height = heights[r + margin, c + margin]
+            i, j = r + margin, c + margin
+            height = heights[i, j]
             if np.isnan(height) or np.isnan(slant_range[r, c]):
                 continue
-            sine, cosine = np.sin(incidence[r, c]), np.cos(incidence[r, c])
+            cosine = np.cos(incidence[r, c])
+            sine = np.sqrt(1.0 - cosine * cosine)
+            slope = cosine / sine
             # one step is one pixel along the axis that changes faster
-            step_m = 1.0 / max(abs(row_per_m[r, c]), abs(col_per_m[r, c]))
-            d_row, d_col = row_per_m[r, c] * step_m, col_per_m[r, c] * step_m
-            above, below = highest - height, height - lowest
-            near_m = _SLACK * max(above * sine / cosine, below * cosine / sine)
-            far_m = _SLACK * above * cosine / sine
-            place = (r + margin, c + margin, height)
-            across, upward = 2.0 * slant_range[r, c] * sine, 2.0 * slant_range[r, c] * cosine
-            bits = _toward(heights, place, (-d_row, -d_col, step_m, near_m), (across, upward, cosine / sine))
-            if bits & _LAYOVER == 0:
-                bits |= _beyond(heights, place, (d_row, d_col, step_m, far_m), (across, upward))
+            px_per_m = max(abs(row_per_m[r, c]), abs(col_per_m[r, c]))
+            step = (row_per_m[r, c] / px_per_m, col_per_m[r, c] / px_per_m, 1.0 / px_per_m)
+            view = (2.0 * slant_range[r, c] * sine, 2.0 * slant_range[r, c] * cosine, slope)
+            scale = (_SLACK * px_per_m / slope, _SLACK * px_per_m * slope)
+            all_near, all_far = _steps(highest - height, height - lowest, scale)
+            bits, done = 0, 0
+            for level in range(4):
+                if level == 3:
+                    near, far, size = all_near, all_far, max(all_near, all_far)
+                else:
+                    cells = fine if level == 0 else middle if level == 1 else coarse
+                    shift = _CELL_BITS[level]
+                    low, high = cells[0, i >> shift, j >> shift], cells[1, i >> shift, j >> shift]
+                    near, far = _steps(high - height, height - low, scale)
+                    size = 1 << shift
+                bits |= _toward(heights, (i, j, height), step, view, (done + 1, min(near, size)))
+                if bits & _LAYOVER == 0:
+                    bits |= _beyond(heights, (i, j, height), step, view, (done + 1, min(far, size)))
+                done = size
+                if done >= all_near and done >= all_far:
+                    break
             out[r, c] = bits
 
 
 @njit(nogil=True, cache=True)
+def _steps(above: float, below: float, scale: tuple[float, float]) -> tuple[int, int]:
+    """How many steps toward the sensor and away from it terrain so much higher and lower can matter."""
+    return int(max(above * scale[0], below * scale[1])) + 1, int(above * scale[1]) + 1
+
+
+@njit(nogil=True, cache=True)
 def _toward(
-    heights: Floats, place: tuple[int, int, float], step: tuple[float, float, float, float], sight: tuple[float, float, float]
+    heights: Floats,
+    place: tuple[int, int, float],
+    step: tuple[float, float, float],
+    view: tuple[float, float, float],
+    steps: tuple[int, int],
 ) -> int:
-    """Both bits, from the terrain between the pixel and the sensor."""
+    """Both bits, from the terrain between the pixel and the sensor, first to last step."""
     row, col, height = place
-    d_row, d_col, step_m, reach = step
-    across, upward, slope = sight
+    across, upward, slope = view
     bits = 0
-    for k in range(1, int(reach / step_m) + 2):
-        distance = k * step_m
-        rise = _height_at(heights, row, col, k * d_row, k * d_col) - height - distance * distance / (2.0 * _EARTH_RADIUS_M)
+    for k in range(steps[0], steps[1] + 1):
+        distance = k * step[2]
+        rise = _height_at(heights, row, col, -k * step[0], -k * step[1]) - height - distance * distance / (2.0 * _EARTH_RADIUS_M)
         if rise > distance * slope:
             bits |= _SHADOW
         if distance * (distance - across) + rise * (rise - upward) >= 0.0:
@@ -130,14 +183,19 @@ def _toward(
 
 
 @njit(nogil=True, cache=True)
-def _beyond(heights: Floats, place: tuple[int, int, float], step: tuple[float, float, float, float], sight: tuple[float, float]) -> int:
-    """The layover bit, from the terrain behind the pixel."""
+def _beyond(
+    heights: Floats,
+    place: tuple[int, int, float],
+    step: tuple[float, float, float],
+    view: tuple[float, float, float],
+    steps: tuple[int, int],
+) -> int:
+    """The layover bit, from the terrain behind the pixel, first to last step."""
     row, col, height = place
-    d_row, d_col, step_m, reach = step
-    across, upward = sight
-    for k in range(1, int(reach / step_m) + 2):
-        distance = k * step_m
-        rise = _height_at(heights, row, col, k * d_row, k * d_col) - height - distance * distance / (2.0 * _EARTH_RADIUS_M)
+    across, upward, _ = view
+    for k in range(steps[0], steps[1] + 1):
+        distance = k * step[2]
+        rise = _height_at(heights, row, col, k * step[0], k * step[1]) - height - distance * distance / (2.0 * _EARTH_RADIUS_M)
         if distance * (distance + across) + rise * (rise - upward) <= 0.0:
             return _LAYOVER
     return 0

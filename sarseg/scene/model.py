@@ -18,6 +18,7 @@ from sarseg.radar.geometry import RadarGrid
 from sarseg.radar.lut import Calibration, Noise
 from sarseg.radar.orbit import Floats, Orbit
 from sarseg.raster.read import Raster, open_raster
+from sarseg.scene.safe import UNREADABLE
 from sarseg.tiles import Window
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ def _inflate(measurement: Measurement, folder: Path) -> Path:
         with zipfile.ZipFile(measurement.archive) as archive, archive.open(measurement.path) as source, part.open("wb") as sink:
             shutil.copyfileobj(source, sink, _COPY_BYTES)
         part.replace(target)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except UNREADABLE as error:
         raise InputError("the archive is damaged", measurement.archive, "download it again") from error
     finally:
         part.unlink(missing_ok=True)

@@ -19,6 +19,9 @@ V = TypeVar("V")
 
 MANIFEST = "manifest.safe"
 
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+"""What zipfile raises for a damaged member, or one that was compressed in a way that Python does not know."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Safe:
@@ -41,7 +44,7 @@ class Safe:
     def id(self) -> str:
         """Name of the product: that of the manifest's folder, without `.SAFE`."""
         name = PurePosixPath(self.inner).name if self.inner else self.root.name
-        for ending in (".SAFE", ".zip"):
+        for ending in (".zip", ".SAFE"):
             name = name.removesuffix(ending)
         return name
 
@@ -52,7 +55,7 @@ class Safe:
         try:
             with zipfile.ZipFile(self.root) as archive:
                 return archive.read(self.member(name))
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except UNREADABLE as error:
             raise InputError(f"{name} is damaged inside of the archive", self.root, "download it again") from error
 
     def member(self, name: str) -> str:

@@ -157,7 +157,7 @@ def _processing(plan: ScenePlan, swaths: list[Swath]) -> Node:
             ("detectionPerformed", flag(True)),
             ("thermalNoiseCorrectionPerformed", flag(False)),
             ("rfiMitigationPerformed", "Never"),
-            ("rfiMitigationDomain", "Time and Frequency"),
+            ("rfiMitigationDomain", "TimeAndFrequency"),
             ("chirpSource", "Nominal"),
             ("pgSource", "Extracted"),
             ("rrfSpectrum", "Extended Tapered"),

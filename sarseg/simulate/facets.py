@@ -13,6 +13,7 @@ from numba import njit
 _NEAREST_DEG = 10.0
 _FARTHEST_DEG = 75.0
 _SLIVER = 1e-9
+_NUDGE = 1e-4
 
 
 @njit(nogil=True, cache=True)
@@ -62,21 +63,6 @@ def spread(lines, pixels, weights, area, image):  # type: ignore[no-untyped-def]
             share = abs(overlap) / area
             for k in range(weights.shape[0]):
                 image[k, line, pixel] += share * weights[k]
-
-
-@njit(nogil=True, cache=True)
-def drop(lines, pixels, weights, image):  # type: ignore[no-untyped-def]
-    """Put the weights of a triangle whose image is a line or a point into the cells of 36 points spread over it."""
-    for i in range(6):
-        for j in range(6):
-            a, b = (i + 0.5) / 6.0, (j + 0.5) / 6.0
-            if a + b > 1.0:
-                a, b = 1.0 - a, 1.0 - b
-            line = int(np.floor(lines[0] + a * (lines[1] - lines[0]) + b * (lines[2] - lines[0]) + 0.5))
-            pixel = int(np.floor(pixels[0] + a * (pixels[1] - pixels[0]) + b * (pixels[2] - pixels[0]) + 0.5))
-            if 0 <= line < image.shape[1] and 0 <= pixel < image.shape[2]:
-                for k in range(weights.shape[0]):
-                    image[k, line, pixel] += weights[k] / 36.0
 
 
 @njit(nogil=True, cache=True)
@@ -141,7 +127,7 @@ def accumulate(points, place, visible, gamma0, slope_db, satellite, origin, imag
                 extent = lines[0] + lines[1] + lines[2] + pixels[0] + pixels[1] + pixels[2]
                 if not np.isfinite(extent):
                     continue
-                if max(lines[0], lines[1], lines[2]) < -0.5 or min(lines[0], lines[1], lines[2]) > image.shape[1] - 0.5:
+                if max(lines[0], max(lines[1], lines[2])) < -0.5 or min(lines[0], min(lines[1], lines[2])) > image.shape[1] - 0.5:
                     continue
                 norm = 0.0
                 for axis in range(3):
@@ -151,14 +137,21 @@ def accumulate(points, place, visible, gamma0, slope_db, satellite, origin, imag
                 for axis in range(3):
                     sight[axis] /= np.sqrt(norm)
                 triangle_power(corners, sight, alpha, beta, seen, weights)
-                signed = 0.5 * (
-                    (lines[1] - lines[0]) * (pixels[2] - pixels[0]) - (pixels[1] - pixels[0]) * (lines[2] - lines[0])
-                )
+                signed = signed_area(lines, pixels)
                 weights[pols] = -signed  # a right-looking image is a mirrored map
-                if abs(signed) > _SLIVER:
+                if abs(signed) < _SLIVER:
+                    # ground that lies in one range: move two corners apart by less than matters
+                    lines[0] += _NUDGE
+                    pixels[1] += _NUDGE
+                    signed = signed_area(lines, pixels)
+                if signed != 0.0:
                     spread(lines, pixels, weights, abs(signed), image)
-                else:
-                    drop(lines, pixels, weights, image)
+
+
+@njit(nogil=True, cache=True)
+def signed_area(lines, pixels):  # type: ignore[no-untyped-def]
+    """Area of a triangle in cells, with the sign of its orientation."""
+    return 0.5 * ((lines[1] - lines[0]) * (pixels[2] - pixels[0]) - (pixels[1] - pixels[0]) * (lines[2] - lines[0]))
 
 
 @njit(nogil=True, cache=True)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sarseg.errors import InputError
 from sarseg.progress import Progress, silent
+from sarseg.raster.cog import check_space
 from sarseg.simulate.annotation import (
     Calibration,
     Header,
@@ -66,17 +67,19 @@ class Grain:
     speckle: Speckle
 
 
-def read_channels(folder: Path, polarisations: tuple[str, ...] | None) -> tuple[Channel, ...]:
+def read_channels(folder: Path, polarisations: tuple[str, ...] | None, origin: Path | None = None) -> tuple[Channel, ...]:
     """The channels whose annotation, calibration and noise are in a product folder, in the order VV, VH.
 
-    InputError when there is none, when a wanted one is absent, and for anything but an IW GRDH.
+    `origin` is what an error should name when the folder is a copy. InputError when there is none, when a wanted one is
+    absent, and for anything but an IW GRDH.
     """
+    origin = origin or folder
     found: dict[str, Channel] = {}
     for path in sorted((folder / "annotation").glob("*.xml")):
         root = parse(path)
         header = read_header(root)
         if (header.mode, header.product_type) != ("IW", "GRD"):
-            raise InputError(f"a template of mode {header.mode}, type {header.product_type}", path, "give an IW GRDH product")
+            raise InputError(f"a template of mode {header.mode}, type {header.product_type}", origin, "give an IW GRDH product")
         tables = [folder / "annotation" / "calibration" / f"{name}-{path.name}" for name in ("calibration", "noise")]
         if header.polarisation in ("VV", "VH") and all(one.is_file() for one in tables):
             calibration, noise = (parse(one) for one in tables)
@@ -87,7 +90,7 @@ def read_channels(folder: Path, polarisations: tuple[str, ...] | None) -> tuple[
     missing = [pol for pol in wanted if pol not in found]
     if not wanted or missing:
         what = f"no annotation with calibration and noise for {' and '.join(missing) or 'VV or VH'}"
-        raise InputError(what, folder, f"there is {' and '.join(found) or 'none'}")
+        raise InputError(what, origin, f"there is {' and '.join(found) or 'none'}")
     return tuple(found[pol] for pol in wanted)
 
 
@@ -101,7 +104,7 @@ def fill_product(
     geometry = read_geometry(channels[0].root)
     radar = make_radar(landscape, geometry, tuple(one.header.polarisation for one in channels))
     shape = geometry.lines, geometry.pixels
-    place = channels[0].annotation
+    place = channels[0].annotation.name
     if not radar.tiles:
         raise InputError("the landscape does not lie in the scene", place, "give heights inside the template's footprint")
     area = radar.extent().clip(shape)
@@ -109,11 +112,13 @@ def fill_product(
         area = area.intersect(window)
     if area is None:
         raise InputError("the landscape does not lie in the window", place, f"it covers {radar.extent()}")
+    folder = channels[0].measurement.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    check_space(folder, 2 * area.rows * geometry.pixels * len(channels))
     sums = {one.header.polarisation: np.zeros(3) for one in channels}
     with ExitStack() as stack:
         outputs = []
         for one in channels:
-            one.measurement.parent.mkdir(parents=True, exist_ok=True)
             outputs.append(stack.enter_context(create_measurement(one.measurement, shape, control_points(one.root))))
         blocks = _line_blocks(area)
         work = stack.enter_context(_in_order(partial(_block, radar, channels, grain), blocks))

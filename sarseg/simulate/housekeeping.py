@@ -117,7 +117,7 @@ def downlink(plan: ScenePlan, swath: Swath) -> Node:
     values: list[Node] = [
         ("pri", double(1.0 / swath.prf_hz)),
         ("rank", str(int(near_delay_s(plan) * swath.prf_hz))),
-        ("dataTakeId", str(plan.data_take)),
+        ("dataTakeId", str(plan.data_take % 65536)),
         ("eccNumber", "8"),
         ("rxChannelId", "0"),
         ("instrumentConfigId", "6"),

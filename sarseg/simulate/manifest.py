@@ -204,8 +204,8 @@ def _data_object(folder: Path, one: DataFile) -> Node:
     )
 
 
-def refresh(manifest: Path) -> None:
-    """Make a copied manifest true: sizes and checksums of the files that are there; what is absent is taken out."""
+def refresh(manifest: Path, polarisations: tuple[str, ...]) -> None:
+    """Make a copied manifest true: its polarisations, sizes and checksums of the files that are there; the absent go out."""
     from lxml import etree
 
     root = parse(manifest)
@@ -223,6 +223,9 @@ def refresh(manifest: Path) -> None:
         if pointer.get("dataObjectID") in gone:
             unit = pointer.getparent()
             unit.getparent().remove(unit)
+    for one in root.findall(".//{*}transmitterReceiverPolarisation"):
+        if one.text not in polarisations:
+            one.getparent().remove(one)
     manifest.write_bytes(etree.tostring(root, xml_declaration=True, encoding="UTF-8"))
 
 

@@ -25,7 +25,7 @@ class LandscapeOptions:
     """
 
     seed: int = 1
-    size_px: int = 1024
+    size_px: int = 800
     lon_deg: float = 11.2
     lat_deg: float = 48.1
     relief_m: float = 80.0

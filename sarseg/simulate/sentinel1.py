@@ -45,9 +45,13 @@ def simulate_sentinel1(out: Path, options: Sentinel1Options, progress: Progress 
         landscape, folder = read_landscape(options.landscape_dir), options.landscape_dir
     else:
         landscape, folder = make_landscape(_placed(options)), out
-        write_landscape(landscape, out)
     with _unfinished(out) as work:
-        product = _from_template(work, landscape, options, progress) if options.template else _own(work, landscape, options, progress)
+        if options.template is not None:
+            product = _from_template(work, landscape, options, progress)
+        else:
+            product = _own(work, landscape, options, progress)
+        if options.landscape_dir is None:
+            write_landscape(landscape, out)
         safe = _publish(product, out, options)
     return SimulatedScene(safe=safe, dem=folder / DEM_NAME, truth=folder / TRUTH_NAME, legend=folder / LEGEND_NAME)
 
@@ -89,10 +93,14 @@ def _publish(product: Path, out: Path, options: Sentinel1Options) -> Path:
 
 def _from_template(work: Path, landscape: Landscape, options: Sentinel1Options, progress: Progress) -> Path:
     product = copy_template(options.template, work) if options.template else work
-    channels = read_channels(product, options.polarisations)
+    channels = read_channels(product, options.polarisations, options.template)
     grain = Grain(seed=options.seed, speckle=options.speckle)
     fill_product(landscape, channels, grain, window=options.window, progress=progress)
-    refresh(product / "manifest.safe")
+    filled = {channel.annotation.name for channel in channels}
+    for path in sorted((product / "annotation").rglob("*.xml")):
+        if not any(path.name.endswith(name) for name in filled):
+            path.unlink()
+    refresh(product / "manifest.safe", tuple(channel.header.polarisation for channel in channels))
     return product
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -65,10 +66,8 @@ def _unpack(archive: zipfile.ZipFile, work: Path) -> str | None:
 
 def landscape_in(template: Path, landscape: LandscapeOptions, window: Window | None) -> LandscapeOptions:
     """A made-up landscape moved into the middle of a template's image, or of the window in it."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
-        geometry = read_geometry(read_channels(copy_template(template, Path(folder)), None)[0].root)
+        geometry = read_geometry(read_channels(copy_template(template, Path(folder)), None, template)[0].root)
     area = (window or Window.whole((geometry.lines, geometry.pixels))).clip((geometry.lines, geometry.pixels))
     if area is None:
         raise InputError(f"the window lies outside the image of {geometry.lines} x {geometry.pixels}", template)

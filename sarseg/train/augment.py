@@ -60,9 +60,7 @@ def augment(
         # a patch that is not square keeps its shape: half turns only
         turns = turns if mask.shape[0] == mask.shape[1] else turns // 2 * 2
         out, codes = np.rot90(out, turns, axes=(1, 2)), np.rot90(codes, turns)
-    out = np.ascontiguousarray(out)
-    if out is values:
-        out = values.copy()
+    out = np.array(out, np.float32, order="C")  # always a copy: an unturned view would change the caller's patch
     for at, band in enumerate(bands):
         if band.scale == "db":
             out[at] += np.float32((common * options.common_offset_db + single[at] * options.band_offset_db) / band.std)

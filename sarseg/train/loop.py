@@ -82,12 +82,12 @@ class Score:
     target: Tensor
 
 
-def train(dataset_path: str | Path, out: str | Path, options: TrainOptions | None = None, progress: Progress = silent) -> Path:
+def train(dataset: str | Path | Dataset, out: str | Path, options: TrainOptions | None = None, progress: Progress = silent) -> Path:
     """Train a network on a dataset and write a model folder.
 
     Parameters
     ----------
-    dataset_path : a folder that `sarseg patches` wrote, or one with images/ and masks/
+    dataset : a folder that `sarseg patches` wrote, or one with images/ and masks/; or such a dataset that is open already
     out : the model folder; an older model there is replaced
 
     Returns
@@ -95,10 +95,10 @@ def train(dataset_path: str | Path, out: str | Path, options: TrainOptions | Non
     `out`; InputError for a dataset without training patches or labels, and when the loss is no number
     """
     options = options or TrainOptions()
-    dataset, out = open_dataset(dataset_path), Path(out)
+    dataset, out = dataset if isinstance(dataset, Dataset) else open_dataset(dataset), Path(out)
     training, validation = dataset.split("train"), dataset.split("val")
     if not len(training):
-        raise InputError("the dataset has no training patches", dataset_path)
+        raise InputError("the dataset has no training patches", dataset.path)
     with _reproducible(options):
         bands = tuple(BandSpec(name=band.name, scale=band.scale, mean=band.mean, std=band.std) for band in dataset.bands)
         pixels = class_pixels(dataset, training)

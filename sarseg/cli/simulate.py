@@ -1,0 +1,88 @@
+"""`sarseg simulate`: complete downloads over a landscape whose truth is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sarseg.cli.common import echo_json, progress_bar
+
+
+@click.group("simulate")
+def command() -> None:
+    """Write a complete product over a known landscape.
+
+    The product is in the agency's format; beside it lie the truth (truth.tif), the heights (dem.tif, ellipsoidal) and the
+    classes' backscatter.
+    """
+
+
+def _window(_context: click.Context, _option: click.Parameter, value: tuple[int, int, int, int] | None) -> Any:
+    from sarseg.tiles import Window
+
+    if value is None:
+        return None
+    line, pixel, lines, pixels = value
+    if line < 0 or pixel < 0 or lines < 1 or pixels < 1:
+        raise click.BadParameter("give first line, first pixel (from 0), lines, pixels (from 1)")
+    return Window(row=line, col=pixel, rows=lines, cols=pixels)
+
+
+@command.command("sentinel1")
+@click.option("-o", "--output", "out", type=click.Path(path_type=Path), required=True, help="Folder for the product and its truth.")
+@click.option("--seed", type=click.IntRange(min=0), help="Of landscape and speckle.  [default: 1]")
+@click.option("--size", "size_px", type=click.IntRange(32, 8192), help="Side of the made-up landscape, pixels of 10 m.  [default: 800]")
+@click.option("--centre", type=float, nargs=2, metavar="LON LAT", help="Middle of the made-up landscape, degrees.")
+@click.option("--relief", "relief_m", type=click.FloatRange(min=0.0), help="Range of the made-up heights, metres; 0 is flat.  [default: 80]")
+@click.option("--slope", "steepest_deg", type=click.FloatRange(0.0, 60.0), help="Steepest made-up slope, degrees, instead of --relief.")
+@click.option("--variation", type=click.Choice(["full", "fields", "none"]), help="Spread within classes.  [default: full]")
+@click.option("--landscape", "landscape_dir", type=click.Path(path_type=Path), help="Folder of an earlier run: its landscape is seen again.")
+@click.option("--dem", type=click.Path(path_type=Path), help="Heights to use instead of made-up ones (ellipsoidal, or with --geoid).")
+@click.option("--landcover", type=click.Path(path_type=Path), help="Class raster to use with --dem; made up when absent.")
+@click.option("--geoid", type=click.Path(path_type=Path), help="Geoid grid of the DEM's heights (us_nga_egm96_15.tif).")
+@click.option("--pass", "direction", type=click.Choice(["ascending", "descending"]), help="Of the orbit.  [default: ascending]")
+@click.option("--incidence", "incidence_deg", type=click.FloatRange(30.0, 46.0), help="At the middle, degrees.  [default: 39]")
+@click.option("--template", type=click.Path(path_type=Path), help="Product (SAFE or zip) whose annotation is kept and filled.")
+@click.option(
+    "--window",
+    type=int,
+    nargs=4,
+    metavar="LINE PIXEL LINES PIXELS",
+    callback=_window,
+    help="With --template: fill only these lines and pixels.",
+)
+@click.option("--polarisations", type=click.Choice(["VV", "VH", "VV+VH"]), help="[default: VV+VH, or what the template has]")
+@click.option("--no-speckle", "speckle", flag_value="none", help="Write the root of the expected power.")
+@click.option("--zip", "zipped", is_flag=True, help="Zip the product, as downloads come.")
+@click.option("--json", "as_json", is_flag=True, help="Print the paths as JSON.")
+def sentinel1(out: Path, as_json: bool, **given: Any) -> None:
+    """Write a Sentinel-1 IW GRDH product over a known landscape.
+
+    Geometry (foreshortening, layover, shadow), backscatter by class, polarisation and local incidence, thermal noise and
+    4.4-look speckle are simulated; manifest, annotation, calibration and noise tables are complete. --landscape lets a second
+    orbit see the landscape of an earlier run.
+
+    Example: sarseg simulate sentinel1 -o sim --seed 7 && sarseg simulate sentinel1 -o sim --landscape sim --pass descending
+    """
+    from dataclasses import fields
+
+    from sarseg.simulate.options import LandscapeOptions, Sentinel1Options
+    from sarseg.simulate.sentinel1 import simulate_sentinel1
+
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if "centre" in chosen:
+        chosen["lon_deg"], chosen["lat_deg"] = chosen.pop("centre")
+    if "polarisations" in chosen:
+        chosen["polarisations"] = tuple(chosen["polarisations"].split("+"))
+    land = {one.name: chosen[one.name] for one in fields(LandscapeOptions) if one.name in chosen}
+    scene = {one.name: chosen[one.name] for one in fields(Sentinel1Options) if one.name in chosen}
+    options = Sentinel1Options(**scene, landscape=LandscapeOptions(**land))
+    with progress_bar() as progress:
+        written = simulate_sentinel1(out, options, progress)
+    paths = {"product": written.safe, "dem": written.dem, "truth": written.truth, "legend": written.legend}
+    if as_json:
+        echo_json(paths)
+    else:
+        click.echo("\n".join(f"{name} {path}" for name, path in paths.items()))
