@@ -200,6 +200,8 @@ def test_trouble_is_told(tmp_path: Path) -> None:
     plain = MapGrid(crs=None, transform=Affine.identity(), shape=(4, 6))
     with pytest.raises(InputError, match="one of labels and image has a georeference"):
         choose_rule(grid, plain)
+    with pytest.raises(InputError, match="have 4 x 6 and 6 x 4 pixels"):
+        choose_rule(plain, MapGrid(crs=None, transform=Affine.identity(), shape=(6, 4)))
     assert not (tmp_path / "out.tif").exists()
 
 

@@ -57,6 +57,9 @@ def make_product(folder: Path, grid: MapGrid, seed: int) -> dict[str, NDArray[np
         for at, name in enumerate(("VV", "VH")):
             write(out.path / f"{name}.tif", power[at], grid, (name,))
         write(out.path / "mask.tif", mask, grid, ("mask",))
+        write(
+            out.path / "incidence.tif", np.linspace(20, 60, grid.shape[1], dtype=np.float32) + np.zeros(grid.shape, np.float32), grid, ("",)
+        )
         assets = {name: asset(f"{name}.tif", name, "data") for name in ("VV", "VH")}
         out.finish(make_item(folder.name, grid, assets=assets, properties={}, datetime_utc="2021-01-19T05:00:00Z"))
     write(folder.with_suffix(".labels.tif"), labels, grid, ("class",), LEGEND.tags())
@@ -120,6 +123,18 @@ def test_patches_equal_their_places(scene: Made, tmp_path: Path, how: dict[str, 
     if "count" in how:
         assert len(made) == 300
         assert len(np.unique(np.stack([index["row"], index["col"]]), axis=1).T) == 300
+
+
+def test_incidence_is_a_band_in_degrees(scene: Made, tmp_path: Path) -> None:
+    options = PatchOptions(size=64, guard_m=50, bands=("incidence", "VH"))
+    made = open_dataset(write_dataset(tmp_path / "d", [source(scene[0])], options))
+    assert [(band.name, band.scale) for band in made.bands] == [("incidence", "raw"), ("VH", "db")]
+    image, _ = made.read(5)
+    row, col = int(made.index["row"][5]), int(made.index["col"][5])
+    np.testing.assert_array_equal(image[0], np.tile(np.linspace(20, 60, 1130, dtype=np.float32)[col : col + 64], (64, 1)))
+    np.testing.assert_array_equal(image[1], scene[1]["power"][1, row : row + 64, col : col + 64])
+    assert 30 < made.bands[0].mean < 50
+    assert made.bands[1].mean == pytest.approx(10 * np.log10(4.4 * 0.02), abs=1)  # log of a gamma mean, less its bias of 0.5 dB
 
 
 def test_two_runs_write_the_same_bytes(scene: Made, tmp_path: Path) -> None:
@@ -213,7 +228,7 @@ def test_trouble_leaves_nothing(scene: Made, tmp_path: Path) -> None:
     write(tmp_path / "bare.tif", np.ones(GRID.shape, np.uint8), GRID, ("class",))
     with pytest.raises(InputError, match="the labels name no classes"):
         write_dataset(tmp_path / "d", [Source(image=folder, labels=tmp_path / "bare.tif")], PatchOptions())
-    with pytest.raises(InputError, match="bands VV, VH are not those wanted: HH"):
+    with pytest.raises(InputError, match="bands VV, VH, incidence are not those wanted: HH"):
         write_dataset(tmp_path / "d", [source(folder)], PatchOptions(bands=("HH",)))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")

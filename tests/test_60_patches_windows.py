@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+
 import numpy as np
 import pytest
 from affine import Affine
@@ -262,6 +265,40 @@ def test_rulers_and_groups() -> None:
     west = MapGrid(crs=LONLAT, transform=Affine(1e-3, 0, -179.99, 0, -1e-3, 10.0), shape=(50, 49))
     assert [one.group for one in grounds([east, west], reach_m=10_000)] == [0, 0]
     assert [one.group for one in grounds([east, west], reach_m=500)] == [0, 1]
+
+
+@given(seed=st.integers(0, 300), reach=st.sampled_from([0.0, 30_000.0, 200_000.0]))
+@limits(max_examples=40)
+def test_groups_equal_brute_force(seed: int, reach: float) -> None:
+    """Boxes in degrees around the date line: the grouping of all pairs, one by one."""
+    rng = np.random.default_rng(seed)
+    spans = []
+    grids = []
+    for _ in range(12):
+        left, top = float(rng.uniform(170, 190)), float(rng.uniform(-2, 2))
+        rows, cols = int(rng.integers(1, 12)), int(rng.integers(1, 12))
+        spans.append((left, top - 0.1 * rows, left + 0.1 * cols, top))
+        shown = left - 360 if left >= 180 else left
+        grids.append(MapGrid(crs=LONLAT, transform=Affine(0.1, 0, shown, 0, -0.1, top), shape=(rows, cols)))
+    wide = reach / 111_000.0
+    group = list(range(12))
+    for _ in range(12):
+        for one, other in itertools.product(range(12), range(12)):
+            a, b = spans[one], spans[other]
+            # at up to 3 degrees of latitude a degree of longitude is one of latitude to 0.2 %: leave near ties out
+            gap = max(a[0] - b[2], b[0] - a[2], a[1] - b[3], b[1] - a[3])
+            assume(abs(gap - wide) > 0.01 * wide + 1e-6)
+            if gap < wide:
+                group[one] = group[other] = min(group[one], group[other])
+    assert [ground.group for ground in grounds(grids, reach_m=reach)] == group
+
+
+def test_many_images_are_grouped_quickly() -> None:
+    grids = [image(600_000 + 640 * (at % 100), 5_000_000 - 640 * (at // 100), (64, 64)) for at in range(4_000)]
+    started = time.process_time()
+    splitters = split_scenes(grids, [str(at) for at in range(4_000)], PatchOptions(size=64))
+    assert len({splitter.plan_number for splitter in splitters}) == 1
+    assert time.process_time() - started < 15  # all pairs one by one would take minutes
 
 
 def test_folder_is_split_by_whole_images_where_some_stand_apart() -> None:

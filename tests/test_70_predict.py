@@ -287,3 +287,20 @@ def test_command_maps_several_products(tmp_path: Path, capsys: pytest.CaptureFix
     errors = capsys.readouterr().err
     assert "two products are named one" in errors
     assert "no model" in errors
+
+
+def test_real_chip_without_radar_data_is_nodata_with_a_warning(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    size = {"width": 4, "depth": 1, "stem": 2}
+    spec = thresholds("raw").spec.model_copy(update={"options": size})
+    model = save_model(tmp_path / "model", UNet(UNetConfig(bands=2, classes=3, **size)), spec)
+    chips = [shared / "data/sen1floods11" / f"{name}_S1Hand.tif" for name in ("Paraguay_34417", "Bolivia_312675")]
+    assert run(["predict", str(model), *map(str, chips), "-o", str(tmp_path / "maps"), "--threads", "1"]) == 0
+    assert "Paraguay_34417_S1Hand: no valid pixel: the whole map is nodata" in capsys.readouterr().err
+    for chip in chips:
+        with rasterio.open(chip) as file:
+            empty, transform = (file.read_masks() == 0).any(0), file.transform
+        found = open_map(tmp_path / "maps" / chip.stem)
+        np.testing.assert_array_equal(found.codes() == 0, empty)
+        assert found.grid.transform == transform
+    assert 0 < empty.mean() < 1

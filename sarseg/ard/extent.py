@@ -66,7 +66,7 @@ def choose_extent(scene: Scene, dem: Dem, *, crs: str | None, spacing_m: float) 
 def _parse(text: str) -> CRS:
     try:
         return CRS.from_user_input(text)
-    except CRSError as error:
+    except (CRSError, ValueError) as error:  # ValueError: EPSG: without a number
         raise UsageError(f"'{text}' is no coordinate system", None, "write it like EPSG:32633") from error
 
 

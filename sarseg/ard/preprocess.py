@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,7 +33,7 @@ from sarseg.tiles import BLOCK, Window, blocks
 if TYPE_CHECKING:
     import xarray as xr
 
-_GDAL_CACHE_MB = 256
+_GDAL_CACHE_BYTES = 256 << 20  # rasterio hands the number to GDALSetCacheMax, which counts bytes
 _COVERED = 0.99
 
 
@@ -93,11 +92,12 @@ def preprocess(
     options = options or PreprocessOptions()
     scene, heights, extent = _open(scene_path, dem, options)
     name = f"{scene.id}_{options.radiometry}"
-    with _bounded_cache(), create_product(Path(out_dir) / name) as folder:
+    with create_product(Path(out_dir) / name) as folder:
         scratch = folder.path / "scratch"
         job = make_job(scene.unpacked(scratch), heights, extent, options)
         with open_sink(folder.path, job, options.compress, len(blocks(job.grid.shape)), progress) as sink:
-            _store(lazy_layers(job), sink, options)
+            with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES):
+                _store(lazy_layers(job), sink, options)
             if sink.counts[Mask.NO_DATA] == sink.pixels:
                 raise InputError(f"no pixel of {scene.id} lies on the DEM", ", ".join(str(path) for path in heights.paths[:3]))
         shutil.rmtree(scratch, ignore_errors=True)
@@ -188,12 +188,6 @@ def _store(layers: Any, sink: Any, options: PreprocessOptions) -> None:
     import dask.array as da
 
     da.store(layers, sink, lock=False, scheduler="threads", num_workers=threads(options))
-
-
-@contextmanager
-def _bounded_cache() -> Iterator[None]:
-    with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_MB):
-        yield
 
 
 def _warnings(job: Job, extent: Extent) -> tuple[str, ...]:

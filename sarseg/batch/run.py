@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from sarseg.batch.config import Pipeline
-from sarseg.batch.state import ALL_SCENES, Ledger, Step, only_run
+from sarseg.batch.state import ALL_SCENES, Ledger, Step, as_json, only_run
 from sarseg.errors import InputError, SarsegError
 from sarseg.progress import Progress, silent
 
@@ -36,7 +35,7 @@ class Outcome:
     ----------
     landcover : folder of the final map
     accuracy : JSON with the map's accuracy; None when the pipeline names nothing that was kept out of the training
-    scenes : names of the downloads that are in the map
+    scenes, products : names of the downloads that are in the map, and the product folder of each
     failed : error of each scene that is not
     seconds : wall time of each step's work, 0 when it had been done before
     """
@@ -44,6 +43,7 @@ class Outcome:
     landcover: Path
     accuracy: Path | None
     scenes: tuple[str, ...]
+    products: tuple[Path, ...]
     failed: Mapping[str, Exception]
     seconds: Mapping[str, float]
 
@@ -53,6 +53,7 @@ class Outcome:
             "landcover": str(self.landcover),
             "accuracy": None if self.accuracy is None else str(self.accuracy),
             "scenes": list(self.scenes),
+            "products": [str(path) for path in self.products],
             "failed": {name: str(error) for name, error in self.failed.items()},
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
@@ -134,6 +135,7 @@ class _Line:
             landcover=landcover,
             accuracy=self._assess(landcover, key),
             scenes=tuple(scene.name for scene in scenes),
+            products=tuple(scene.ard for scene in scenes),
             failed=self.failed,
             seconds=self.seconds,
         )
@@ -181,7 +183,7 @@ class _Line:
                 name="preprocess",
                 scene=scene.name,
                 inputs=(scene.download, *dem, *_paths(options)),
-                options=_plain(options),
+                options=as_json(options),
                 output=scene.ard,
             ),
             lambda: preprocess(scene.download, scene.ard.parent, dem=dem, options=options, progress=self.progress),
@@ -211,12 +213,12 @@ class _Line:
         options = self._options("patches", legend=self._legend())
         keys = tuple(key for scene in scenes for key in (scene.ard_key, scene.labels_key))
         key = self._carry_out(
-            Step(name="patches", scene=ALL_SCENES, after=keys, options=_plain(options), output=dataset),
+            Step(name="patches", scene=ALL_SCENES, after=keys, options=as_json(options), output=dataset),
             lambda: write_dataset(dataset, sources, options, progress=self.progress),
         )
         training = self._options("train")
         key = self._carry_out(
-            Step(name="train", scene=ALL_SCENES, after=(key,), options=_plain(training), output=model),
+            Step(name="train", scene=ALL_SCENES, after=(key,), options=as_json(training), output=model),
             lambda: train(dataset, model, training, progress=self.progress),
         )
         return model, key
@@ -232,7 +234,7 @@ class _Line:
                 name="predict",
                 scene=scene.name,
                 after=(scene.ard_key, model_key),
-                options=_plain(options),
+                options=as_json(options),
                 output=scene.map,
             ),
             lambda: predict(model, scene.ard, scene.map.parent, options, progress=self.progress),
@@ -244,7 +246,7 @@ class _Line:
         landcover, options = self.out / LANDCOVER, self._options("mosaic")
         keys = tuple(scene.map_key for scene in scenes)
         key = self._carry_out(
-            Step(name="mosaic", scene=ALL_SCENES, after=keys, options=_plain(options), output=landcover),
+            Step(name="mosaic", scene=ALL_SCENES, after=keys, options=as_json(options), output=landcover),
             lambda: mosaic([scene.map for scene in scenes], landcover, options, progress=self.progress),
         )
         return landcover, key
@@ -294,11 +296,6 @@ class _Line:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start_s
-
-
-def _plain(options: Any) -> Any:
-    """An options object as JSON."""
-    return json.loads(json.dumps(asdict(options), default=str))
 
 
 def _paths(options: Any) -> tuple[Path, ...]:

@@ -13,7 +13,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,11 @@ class Ledger:
             **outcome,
         }
         write_json(path, record)
+
+
+def as_json(options: Any) -> Any:
+    """An options object (a dataclass) as JSON, for `Step.options`."""
+    return json.loads(json.dumps(asdict(options), default=str))
 
 
 @contextmanager

@@ -35,10 +35,14 @@ def _window(_context: click.Context, _option: click.Parameter, value: tuple[int,
 @click.option("--seed", type=click.IntRange(min=0), help="Of landscape and speckle.  [default: 1]")
 @click.option("--size", "size_px", type=click.IntRange(32, 8192), help="Side of the made-up landscape, pixels of 10 m.  [default: 800]")
 @click.option("--centre", type=float, nargs=2, metavar="LON LAT", help="Middle of the made-up landscape, degrees.")
-@click.option("--relief", "relief_m", type=click.FloatRange(min=0.0), help="Range of the made-up heights, metres; 0 is flat.  [default: 80]")
+@click.option(
+    "--relief", "relief_m", type=click.FloatRange(min=0.0), help="Range of the made-up heights, metres; 0 is flat.  [default: 80]"
+)
 @click.option("--slope", "steepest_deg", type=click.FloatRange(0.0, 60.0), help="Steepest made-up slope, degrees, instead of --relief.")
 @click.option("--variation", type=click.Choice(["full", "fields", "none"]), help="Spread within classes.  [default: full]")
-@click.option("--landscape", "landscape_dir", type=click.Path(path_type=Path), help="Folder of an earlier run: its landscape is seen again.")
+@click.option(
+    "--landscape", "landscape_dir", type=click.Path(path_type=Path), help="Folder of an earlier run: its landscape is seen again."
+)
 @click.option("--dem", type=click.Path(path_type=Path), help="Heights to use instead of made-up ones (ellipsoidal, or with --geoid).")
 @click.option("--landcover", type=click.Path(path_type=Path), help="Class raster to use with --dem; made up when absent.")
 @click.option("--geoid", type=click.Path(path_type=Path), help="Geoid grid of the DEM's heights (us_nga_egm96_15.tif).")

@@ -84,5 +84,5 @@ def command(
         return
     click.echo(f"model: {folder}")
     validation = spec.metrics.get("validation")
-    if validation is not None:
+    if validation and validation["scored_pixels"]:
         click.echo(f"validation: overall accuracy {validation['overall_accuracy']:.3f}, mean IoU {validation['mean_iou']:.3f}")

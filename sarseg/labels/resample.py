@@ -77,9 +77,15 @@ def make_labels(
 
 
 def choose_rule(source: MapGrid, target: MapGrid) -> Rule:
-    """How codes come from one grid onto another. InputError when only one of them has a georeference."""
+    """How codes come from one grid onto another.
+
+    InputError when only one of them has a georeference, or when none has and the sizes differ.
+    """
     if (source.crs is None) != (target.crs is None):
         raise InputError("one of labels and image has a georeference, the other has none", hint="georeference both, or none")
+    if source.crs is None and source.shape != target.shape:
+        sizes = " and ".join(f"{rows} x {cols}" for rows, cols in (source.shape, target.shape))
+        raise InputError(f"labels and image without georeference have {sizes} pixels", hint="they must be of equal size")
     if source.offset_of(target) is not None:
         return "copy"
     straight = all(grid.transform.b == 0 and grid.transform.d == 0 for grid in (source, target))

@@ -15,14 +15,15 @@ class UNetConfig:
     """Size of a U-Net.
 
     `width` channels at the first level, doubled at each of `depth` halvings. `stem` is the side of the pixel block that the
-    first convolution takes as one: 1 is the plain U-Net; 2 works at half resolution and costs a quarter.
+    first convolution takes as one: 1 is the plain U-Net; 2 works at half resolution, costs a quarter for the same width, and
+    still answers for every pixel (on speckled fields it reached the better accuracy for the same CPU time).
     """
 
     bands: int
     classes: int
-    width: int = 32
+    width: int = 16
     depth: int = 3
-    stem: int = 1
+    stem: int = 2
 
     def __post_init__(self) -> None:
         for name, least in (("bands", 1), ("classes", 1), ("width", 1), ("depth", 0), ("stem", 1)):

@@ -79,7 +79,7 @@ class Dataset:
         """Name, scale, mean and standard deviation (in that scale, training windows only) of every band."""
         if self.known_bands is not None:
             return self.known_bands
-        tally = Tally(self.band_names, "raw", self.legend, self.size)
+        tally = Tally(self.band_names, ["raw"] * len(self.band_names), self.legend, self.size)
         for index in self.split("train"):
             tally.add_statistics(self.read(index)[0])
         return tally.band_infos()

@@ -84,7 +84,8 @@ def generate_train_data(  # noqa: PLR0913 - the signature that users of the olde
     splitters = split_scenes(grids, names, options)
     scenes = [_PairScene(pair, codes) for pair in pairs]
     cutter = Cutter(scenes, splitters, options, guard_bands="in")
-    tally = Tally(pairs[0].image.bands, "raw", codes.legend, size)
+    bands = pairs[0].image.bands
+    tally = Tally(bands, ["raw"] * len(bands), codes.legend, size)
     with create_folder(out, mark=DATASET) as part:
         files = _write_files(part, scenes, cutter, tally, progress)
         said += cutter.judge(tally)

@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 from affine import Affine
-from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from sarseg.errors import UsageError
@@ -17,10 +16,12 @@ from sarseg.legend import Legend
 from sarseg.patches.windows import (
     TEST,
     VAL,
+    Boxes,
     Ground,
     SplitPlan,
     Splitter,
     grounds,
+    near,
     window_boxes,
 )
 from sarseg.rng import generator
@@ -42,7 +43,7 @@ class PatchOptions:
     val_scenes, test_scenes : whole scenes held out, by name; with `val_scenes` all others train and no blocks are cut
     split : "random" gives every window a split by itself: it leaks, and says so
     min_valid : least share of pixels with data in a patch
-    bands : in this order; None takes all bands of the first image
+    bands : in this order, "incidence" may be one; None takes the backscatter (or all bands) of the first image
     legend : None takes it from the label files' tags
     """
 
@@ -80,25 +81,27 @@ def split_scenes(grids: Sequence[MapGrid], names: Sequence[str], options: PatchO
         raise UsageError(f"no scene {', '.join(sorted(unknown))}", hint=f"scenes are {', '.join(names)}")
     whole = [VAL if name in options.val_scenes else TEST if name in options.test_scenes else None for name in names]
     found = grounds(grids, reach_m=_REACH_M + (options.guard_m or 0.0))
-    outlines = [
-        window_boxes(grid, np.zeros((1, 2), np.int64), grid.shape, ground.crs)[0] for grid, ground in zip(grids, found, strict=True)
-    ]
+    outlines = np.concatenate(
+        [window_boxes(grid, np.zeros((1, 2), np.int64), grid.shape, ground.crs) for grid, ground in zip(grids, found, strict=True)]
+    )
+    group = np.array([ground.group for ground in found])
+    apart = np.array([one is not None for one in whole])
+    plans = {number: _plan(grids, outlines[group == number], found[number], options) for number in sorted(set(group.tolist()))}
     splitters = []
-    for at, ground in enumerate(found):
-        members = [other for other, one in enumerate(found) if one.group == ground.group]
-        plan = _plan(grids, [outlines[other] for other in members], ground, options)
-        apart = np.array([outlines[other] for other in members if whole[other] is not None]).reshape(-1, 4)
-        splitters.append(Splitter(plan=plan, plan_number=ground.group, held_out=apart, whole=whole[at], method=options.split))
+    for at, number in enumerate(group.tolist()):
+        others = outlines[apart & (group == number)]
+        close = others[near(others, outlines[[at]], plans[number].guard_m)]
+        splitters.append(Splitter(plan=plans[number], plan_number=number, held_out=close, whole=whole[at], method=options.split))
     return splitters
 
 
-def _plan(grids: Sequence[MapGrid], outlines: Sequence[NDArray[np.float64]], ground: Ground, options: PatchOptions) -> SplitPlan:
+def _plan(grids: Sequence[MapGrid], outlines: Boxes, ground: Ground, options: PatchOptions) -> SplitPlan:
     rows, cols = grids[ground.group].shape
-    spans = [(box[2] - box[0]) * (box[3] - box[1]) for box in outlines]
+    spans = (outlines[:, 2] - outlines[:, 0]) * (outlines[:, 3] - outlines[:, 1])
     pixel = float(np.sqrt(spans[0] / (rows * cols))) if ground.crs is not None else 1.0
     guard = options.guard_m if options.guard_m is not None else options.size // 4 * pixel
     # about two dozen blocks over the ground, but each holds a patch with its guard, and none is larger than eight patches
-    block = float(np.clip(np.sqrt(sum(spans) / 24), options.size * pixel + guard, 8 * options.size * pixel + guard))
+    block = float(np.clip(np.sqrt(spans.sum() / 24), options.size * pixel + guard, 8 * options.size * pixel + guard))
     return SplitPlan(
         crs=ground.crs,
         block_m=options.block_m if options.block_m is not None else float(np.ceil(block / pixel) * pixel),

@@ -19,10 +19,10 @@ from sarseg.masks import NOT_TRAINED
 from sarseg.patches.cut import Cutter
 from sarseg.patches.shards import ShardWriter
 from sarseg.patches.split import PatchOptions, split_scenes
-from sarseg.patches.tally import Pixels, Tally
+from sarseg.patches.tally import Pixels, Scale, Tally
 from sarseg.patches.windows import SPLITS, Splitter, check_size
 from sarseg.product.folder import create_folder, write_json
-from sarseg.product.open import Product, open_product
+from sarseg.product.open import INCIDENCE_BAND, Product, open_product
 from sarseg.progress import Progress, silent
 from sarseg.raster.cog import check_space
 from sarseg.raster.read import Raster, open_raster
@@ -62,7 +62,7 @@ def write_dataset(out: Path, sources: Sequence[Source], options: PatchOptions, p
     splitters = split_scenes([scene.grid for scene in scenes], [scene.name for scene in scenes], options)
     cutter = Cutter(scenes, splitters, options)
     first = scenes[0]
-    tally = Tally(first.bands, "db" if first.product.quantity == "power" else "raw", first.legend, options.size)
+    tally = Tally(first.bands, [_scale(first.product, name) for name in first.bands], first.legend, options.size)
     with create_folder(out, mark=DATASET) as part:
         _write_arrays(part, cutter, tally, progress)
         warnings = cutter.judge(tally)
@@ -158,12 +158,17 @@ def _open_sources(sources: Sequence[Source], options: PatchOptions) -> list[_Pro
     for name, product, label in zip(names, products, labels, strict=True):
         check_size(product.grid.shape, options.size, product.path)
         offset = label.grid.offset_of(product.grid)
-        if offset is None:
+        if offset is None or (product.grid.crs is None and product.grid.shape != label.grid.shape):
             raise InputError("the labels lie on another grid than the image", label.path, f"`sarseg labels ... --like {product.path}`")
-        if product.quantity != products[0].quantity or not set(bands) <= set(product.bands):
-            raise InputError(f"bands {', '.join(product.bands)} are not those wanted: {', '.join(bands)}", product.path)
+        if product.quantity != products[0].quantity or not set(bands) <= set(product.rasters):
+            raise InputError(f"bands {', '.join(product.rasters)} are not those wanted: {', '.join(bands)}", product.path)
         scenes.append(_ProductScene(name=name, product=product, labels=label, legend=legend, offset=offset, bands=bands))
     return scenes
+
+
+def _scale(product: Product, band: str) -> Scale:
+    """Backscatter is seen in dB; angles and values of foreign rasters as they are."""
+    return "db" if product.quantity == "power" and band != INCIDENCE_BAND else "raw"
 
 
 def _common_legend(labels: Sequence[Raster]) -> Legend:

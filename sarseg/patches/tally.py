@@ -83,12 +83,12 @@ class Tally:
 
     Parameters
     ----------
-    bands : names; scale : of all of them
+    bands, scales : names, and the scale of each
     size : side of a patch; 0 where sizes differ
     """
 
-    def __init__(self, bands: Sequence[str], scale: Scale, legend: Legend, size: int) -> None:
-        self.bands, self.scale, self.legend, self.size = tuple(bands), scale, legend, size
+    def __init__(self, bands: Sequence[str], scales: Sequence[Scale], legend: Legend, size: int) -> None:
+        self.bands, self.scales, self.legend, self.size = tuple(bands), tuple(scales), legend, size
         self._count = np.zeros(len(bands), np.int64)
         self._sum, self._square = np.zeros(len(bands)), np.zeros(len(bands))
         self._places: list[Place] = []
@@ -110,7 +110,8 @@ class Tally:
 
     def add_statistics(self, image: NDArray[np.float32]) -> None:
         """Let an image (band, rows, cols) count for mean and standard deviation; NaN does not."""
-        for at, band in enumerate(to_db(image) if self.scale == "db" else image):
+        for at, scale in enumerate(self.scales):
+            band = to_db(image[at]) if scale == "db" else image[at]
             finite = np.isfinite(band)
             values = (band if finite.all() else band[finite]).astype(np.float64).ravel()
             self._count[at] += values.size
@@ -123,7 +124,7 @@ class Tally:
         mean = self._sum / some
         std = np.sqrt(np.maximum(self._square / some - mean**2, 0.0))
         return tuple(
-            BandInfo(name=name, scale=self.scale, mean=float(mean[at]), std=float(std[at]) if std[at] > 0 else 1.0)
+            BandInfo(name=name, scale=self.scales[at], mean=float(mean[at]), std=float(std[at]) if std[at] > 0 else 1.0)
             for at, name in enumerate(self.bands)
         )
 

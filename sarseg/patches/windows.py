@@ -34,6 +34,7 @@ _STEP_COL = np.uint64(0x91E10DA5C79E7B1D)
 _EDGE_POINTS = 9  # points on each edge of a window when its outline is taken into another CRS
 _MAX_SCALE_ERROR = 0.02  # a CRS whose metre is off by more than this is no ruler for blocks and guards
 _PERMUTED = 1 << 22  # up to so many positions are shuffled as a list; beyond, drawn one by one
+_M_PER_DEG = 111_000.0
 _SLACK = 1e-6  # relative rounding of coordinates that have been to another CRS and back
 
 
@@ -248,18 +249,15 @@ class Ground:
 def grounds(grids: Sequence[MapGrid], reach_m: float) -> list[Ground]:
     """Group images that lie within `reach_m` of one another (chains count), and choose a CRS in metres for each group.
 
-    A group is measured in the CRS of its first image when that is in true metres, else in the UTM zone of its first image.
-    An image without georeference is a group by itself.
+    A group is named after its first image, and measured in the CRS of that image when that is in true metres, else in its
+    UTM zone. An image without georeference is a group by itself.
     """
-    boxes = [_lonlat(grid, reach_m) if grid.crs is not None else None for grid in grids]
-    group = list(range(len(grids)))
-    for at, box in enumerate(boxes):
-        for before in range(at):
-            other = boxes[before]
-            if box is not None and other is not None and _touch(box, other):
-                old, new = max(group[at], group[before]), min(group[at], group[before])
-                group = [new if one == old else one for one in group]
-    return [Ground(one, _ruler(grids[one])) for one in group]
+    placed = [at for at, grid in enumerate(grids) if grid.crs is not None]
+    boxes = _lonlat_boxes([grids[at] for at in placed], reach_m)
+    group = np.arange(len(grids))
+    group[placed] = np.array(placed, np.int64)[_islands(boxes)]
+    rulers = {number: _ruler(grids[number]) for number in set(group.tolist())}
+    return [Ground(number, rulers[number]) for number in group.tolist()]
 
 
 def leaks(boxes: Boxes, split: NDArray[np.int8], guard: float) -> NDArray[np.bool_]:
@@ -304,17 +302,54 @@ def _chance(plan: SplitPlan, positions: Positions) -> NDArray[np.float64]:
     return np.asarray(mixed >> np.uint64(11), np.float64) / 2.0**53
 
 
-def _lonlat(grid: MapGrid, reach_m: float) -> Bounds:
-    left, bottom, right, top = grid.bounds_in(CRS.from_epsg(4326))
-    margin = reach_m / 111_000.0
-    widest = min(89.0, max(abs(bottom), abs(top)) + margin)
-    margin_lon = margin / float(np.cos(np.radians(widest)))
-    return left - margin_lon, bottom - margin, (right + 360.0 if right < left else right) + margin_lon, top + margin
+def _lonlat_boxes(grids: Sequence[MapGrid], reach_m: float) -> Boxes:
+    """Outlines in degrees, float64 (n, 4), widened by half of `reach_m`; left in -180..180, right may exceed 180."""
+    boxes = np.empty((len(grids), 4))
+    by_crs: dict[str, list[int]] = {}
+    for at, grid in enumerate(grids):
+        assert grid.crs is not None
+        by_crs.setdefault(grid.crs.to_wkt(), []).append(at)
+    along = np.linspace(0.0, 1.0, _EDGE_POINTS)
+    for members in by_crs.values():
+        bounds = np.array([grids[at].bounds for at in members])
+        across, up = bounds[:, [0]] + along * (bounds[:, [2]] - bounds[:, [0]]), bounds[:, [1]] + along * (bounds[:, [3]] - bounds[:, [1]])
+        x = np.concatenate([across, across, bounds[:, [0]] + 0 * along, bounds[:, [2]] + 0 * along], axis=1)
+        y = np.concatenate([bounds[:, [1]] + 0 * along, bounds[:, [3]] + 0 * along, up, up], axis=1)
+        crs = grids[members[0]].crs
+        assert crs is not None
+        lon, lat = transform_points(crs, CRS.from_epsg(4326), x, y)
+        wraps = lon.max(1) - lon.min(1) > 180.0
+        lon = np.where(wraps[:, None] & (lon < 0), lon + 360.0, lon)
+        boxes[members] = np.stack([lon.min(1), lat.min(1), lon.max(1), lat.max(1)], axis=1)
+    if not np.isfinite(boxes).all():
+        raise InputError("an image lies nowhere on the earth by its CRS", hint="check the georeference")
+    margin = reach_m / 2 / _M_PER_DEG
+    margin_lon = margin / np.cos(np.radians(np.minimum(np.abs(boxes[:, [1, 3]]).max(1) + margin, 89.0)))
+    return boxes + np.stack([-margin_lon, np.full_like(margin_lon, -margin), margin_lon, np.full_like(margin_lon, margin)], axis=1)
 
 
-def _touch(one: Bounds, other: Bounds) -> bool:
-    across = any(one[0] + turn <= other[2] and other[0] <= one[2] + turn for turn in (-360.0, 0.0, 360.0))
-    return across and one[1] <= other[3] and other[1] <= one[3]
+def _islands(boxes: Boxes) -> NDArray[np.int64]:
+    """For each box in degrees the number of the first box that it hangs together with; neighbouring cells are compared."""
+    island = np.arange(len(boxes))
+    if not len(boxes):
+        return island
+    cell = max(float(np.max(boxes[:, 2:] - boxes[:, :2])), 1e-6)
+    around = max(1, int(360.0 // cell))  # cells around the earth, each at least as wide as the widest box
+    cells: dict[tuple[int, int], list[int]] = {}
+    for at, (left, bottom) in enumerate(boxes[:, :2].tolist()):
+        col, row = int((left + 180.0) / 360.0 * around) % around, int(np.floor(bottom / cell))
+        near_cells = {((col + dx) % around, row + dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1)}
+        close = np.array([other for key in near_cells for other in cells.get(key, ())], np.int64)
+        one, others = boxes[at], boxes[close]
+        meet = (one[1] <= others[:, 3]) & (others[:, 1] <= one[3])
+        meet &= np.any([(one[0] + turn <= others[:, 2]) & (others[:, 0] <= one[2] + turn) for turn in (-360.0, 0.0, 360.0)], axis=0)
+        met = np.unique(island[close[meet]])
+        if len(met):
+            island[at] = met[0]
+        if len(met) > 1:
+            island[np.isin(island, met)] = met[0]
+        cells.setdefault((col, row), []).append(at)
+    return island
 
 
 def _ruler(grid: MapGrid) -> CRS | None:

@@ -48,7 +48,7 @@ class NoiseVectors:
 
 def parse(path: Path) -> Any:
     """Root element of an XML file, without entities and network; InputError when it cannot be read."""
-    from lxml import etree
+    from lxml import etree  # type: ignore[import-untyped]
 
     try:
         return etree.parse(str(path), etree.XMLParser(resolve_entities=False, no_network=True)).getroot()

@@ -8,7 +8,7 @@ import numpy as np
 
 from sarseg.constants import SPEED_OF_LIGHT_M_S, WGS84_A_M, WGS84_B_M
 from sarseg.simulate.ellipsoid import geodetic
-from sarseg.simulate.housekeeping import attitude, doppler, downlink, quality, raw_analysis, replica
+from sarseg.simulate.housekeeping import doppler, downlink, quality, raw_analysis, replica
 from sarseg.simulate.plan import PIXEL_SPACING_M, ScenePlan, near_delay_s
 from sarseg.simulate.swaths import Swath, columns
 from sarseg.simulate.tablesout import header
@@ -22,23 +22,20 @@ _SAMPLING_HZ = 6.434523812571428e7
 def annotation_file(plan: ScenePlan, polarisation: str, statistics: tuple[float, float]) -> str:
     """The annotation of one polarisation; `statistics` are mean and standard deviation of DN."""
     swaths = [swath for swath, _, _ in columns(plan.incidence_deg)]
-    return document(
-        (
-            "product",
-            [
-                header(plan, polarisation),
-                quality(plan, statistics),
-                _general(plan, swaths),
-                _image(plan, swaths, statistics),
-                doppler(plan),
-                _pattern(plan, swaths),
-                ("swathTiming", [("linesPerBurst", "0"), ("samplesPerBurst", "0"), ("burstList", "", {"count": "0"})]),
-                _geolocation(plan),
-                _conversion(plan),
-                _merging(plan),
-            ],
-        )
-    )
+    bursts: list[Node] = [("linesPerBurst", "0"), ("samplesPerBurst", "0"), ("burstList", "", {"count": "0"})]
+    parts: list[Node] = [
+        header(plan, polarisation),
+        quality(plan, statistics),
+        _general(plan, swaths),
+        _image(plan, swaths, statistics),
+        doppler(plan),
+        _pattern(plan, swaths),
+        ("swathTiming", bursts),
+        _geolocation(plan),
+        _conversion(plan),
+        _merging(plan),
+    ]
+    return document(("product", parts))
 
 
 def _general(plan: ScenePlan, swaths: list[Swath]) -> Node:
@@ -78,7 +75,7 @@ def _general(plan: ScenePlan, swaths: list[Swath]) -> Node:
             ),
             listed("downlinkInformationList", [downlink(plan, swath) for swath in swaths]),
             listed("orbitList", vectors),
-            listed("attitudeList", attitude()),
+            listed("attitudeList", []),
             listed("rawDataAnalysisList", [raw_analysis(plan)]),
             listed("replicaInformationList", [replica(plan, swath) for swath in swaths]),
             listed("noiseList", []),

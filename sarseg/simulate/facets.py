@@ -6,8 +6,11 @@ so foreshortened ground piles up and layover adds. Compiled kernels only; radar.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 # Incidence beyond which the class table's slope is not followed: it was made for 30..46 degrees (ours)
 _NEAREST_DEG = 10.0
@@ -36,10 +39,10 @@ def spread(lines, pixels, weights, area, image):  # type: ignore[no-untyped-def]
     `lines`, `pixels` float64 (3,), relative to the image's first centre; `area` is the triangle's area in cells, not 0.
     What falls outside the image is left out.
     """
-    first_line = max(0, int(np.floor(min(lines[0], min(lines[1], lines[2])) + 0.5)))
-    last_line = min(image.shape[1] - 1, int(np.floor(max(lines[0], max(lines[1], lines[2])) + 0.5)))
-    first_pixel = max(0, int(np.floor(min(pixels[0], min(pixels[1], pixels[2])) + 0.5)))
-    last_pixel = min(image.shape[2] - 1, int(np.floor(max(pixels[0], max(pixels[1], pixels[2])) + 0.5)))
+    first_line = max(0, int(np.floor(min(lines[0], lines[1], lines[2]) + 0.5)))
+    last_line = min(image.shape[1] - 1, int(np.floor(max(lines[0], lines[1], lines[2]) + 0.5)))
+    first_pixel = max(0, int(np.floor(min(pixels[0], pixels[1], pixels[2]) + 0.5)))
+    last_pixel = min(image.shape[2] - 1, int(np.floor(max(pixels[0], pixels[1], pixels[2]) + 0.5)))
     for line in range(first_line, last_line + 1):
         for pixel in range(first_pixel, last_pixel + 1):
             overlap = 0.0
@@ -50,7 +53,9 @@ def spread(lines, pixels, weights, area, image):  # type: ignore[no-untyped-def]
                     continue
                 # the part of the edge between the cell's line borders, as shares of the edge
                 a, b = (line - 0.5 - lines[i]) / rise, (line + 0.5 - lines[i]) / rise
-                start, stop = min(1.0, max(0.0, min(a, b))), min(1.0, max(0.0, max(a, b)))
+                if a > b:
+                    a, b = b, a
+                start, stop = max(0.0, a), min(1.0, b)
                 if stop <= start:
                     continue
                 run = pixels[j] - pixels[i]
@@ -88,22 +93,36 @@ def triangle_power(corners, sight, gamma0, slope_db, visible, weights):  # type:
         weights[k] = visible * seen_m2 * gamma0[k] * 10.0 ** (0.1 * slope_db[k] * (theta_deg - 39.0))
 
 
+class Tile(NamedTuple):
+    """A tile of ground, arrays over the corners of its map pixels (rows + 1, cols + 1) or over its pixels (rows, cols).
+
+    `points` float64 (..., 3), corners on the terrain, earth-fixed, rows run south and columns east; `place` float64 (..., 4),
+    their line, pixel, time, range; `visible` float64, 1 where the radar sees the corner, 0 in shadow; `satellite` float64
+    (..., 3), the radar at the corners' times; `gamma0` float32 (polarisations, rows, cols), linear at 39 degrees, NaN = no
+    ground; `slope_db` alike, dB per degree.
+    """
+
+    points: NDArray[np.float64]
+    place: NDArray[np.float64]
+    visible: NDArray[np.float64]
+    satellite: NDArray[np.float64]
+    gamma0: NDArray[np.float32]
+    slope_db: NDArray[np.float32]
+
+
 @njit(nogil=True, cache=True)
-def accumulate(points, place, visible, gamma0, slope_db, satellite, origin, image):  # type: ignore[no-untyped-def]
+def accumulate(tile, origin, image):  # type: ignore[no-untyped-def]
     """Add one tile of ground to the image.
 
     Parameters
     ----------
-    points : float64 (rows + 1, cols + 1, 3), corners of the map's pixels, earth-fixed; rows run south, columns east
-    place : float64 (rows + 1, cols + 1, 4), their line, pixel, time, range
-    visible : float64 (rows + 1, cols + 1), 1 where the radar sees the corner, 0 in shadow
-    gamma0 : float32 (polarisations, rows, cols), linear at 39 degrees; NaN = no ground
-    slope_db : float32 (polarisations, rows, cols), dB per degree
-    satellite : float64 (rows + 1, cols + 1, 3), radar positions at the corners' times
+    tile : a Tile
     origin : (line, pixel) of the image's first centre
     image : float64 (polarisations + 1, lines, pixels); the last plane counts how often a cell is covered, with the sign of
         the triangle's orientation: 1 inside whatever is folded there
     """
+    points, place, visible, satellite = tile.points, tile.place, tile.visible, tile.satellite
+    gamma0, slope_db = tile.gamma0, tile.slope_db
     pols = gamma0.shape[0]
     weights, alpha, beta = np.empty(pols + 1), np.empty(pols), np.empty(pols)
     corners, sight = np.empty((3, 3)), np.empty(3)
@@ -127,7 +146,7 @@ def accumulate(points, place, visible, gamma0, slope_db, satellite, origin, imag
                 extent = lines[0] + lines[1] + lines[2] + pixels[0] + pixels[1] + pixels[2]
                 if not np.isfinite(extent):
                     continue
-                if max(lines[0], max(lines[1], lines[2])) < -0.5 or min(lines[0], min(lines[1], lines[2])) > image.shape[1] - 0.5:
+                if max(lines[0], lines[1], lines[2]) < -0.5 or min(lines[0], lines[1], lines[2]) > image.shape[1] - 0.5:
                     continue
                 norm = 0.0
                 for axis in range(3):

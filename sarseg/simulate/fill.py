@@ -36,7 +36,8 @@ from sarseg.simulate.radar import Radar, make_radar
 from sarseg.simulate.speckle import HALO, speckled
 from sarseg.tiles import Window
 
-_BLOCK_CELLS = 800_000
+_BLOCK_CELLS = 2_000_000
+_LEAST_LINES = 64
 _WORKERS = 4
 _COVER_TOLERANCE = 1e-3
 
@@ -117,9 +118,7 @@ def fill_product(
     check_space(folder, 2 * area.rows * geometry.pixels * len(channels))
     sums = {one.header.polarisation: np.zeros(3) for one in channels}
     with ExitStack() as stack:
-        outputs = []
-        for one in channels:
-            outputs.append(stack.enter_context(create_measurement(one.measurement, shape, control_points(one.root))))
+        outputs = [stack.enter_context(create_measurement(one.measurement, shape, control_points(one.root))) for one in channels]
         blocks = _line_blocks(area)
         work = stack.enter_context(_in_order(partial(_block, radar, channels, grain), blocks))
         for number, (block, planes) in enumerate(zip(blocks, work, strict=True), start=1):
@@ -138,8 +137,9 @@ def _moments(sums: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _line_blocks(area: Window) -> list[Window]:
-    """Whole-width blocks of lines of bounded size."""
-    lines = max(64, _BLOCK_CELLS // area.cols)
+    """Whole-width blocks of lines: of bounded size, and enough of them for the workers."""
+    share = -(-area.rows // min(_WORKERS, os.cpu_count() or 1))
+    lines = max(_LEAST_LINES, min(_BLOCK_CELLS // area.cols, share))
     return [
         Window(row=row, col=area.col, rows=min(lines, area.row_stop - row), cols=area.cols) for row in range(area.row, area.row_stop, lines)
     ]

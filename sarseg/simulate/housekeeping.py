@@ -7,11 +7,39 @@ from sarseg.simulate.swaths import SWATHS, Swath
 from sarseg.simulate.xmltext import Node, array, double, doubles, flag, listed, single
 
 _BIT_ERRORS = (
-    "SyncMarker DataTakeId EccNumber TestMode RxChannelId InstrumentConfigId PacketCount PriCount SsbErrorFlag BaqMode "
-    "BaqBlockLength RangeDecimation RxGain TxRampRate TxPulseStartFrequency Rank Pri Swst Swl Polarisation TempComp "
-    "ElevationBeamAddress AzimuthBeamAddress SasTestMode CalType CalibrationBeamAddress CalMode TxPulseNumber SignalType "
-    "SwapFlag SwathNumber NumberOfQuads"
-).split()
+    "SyncMarker",
+    "DataTakeId",
+    "EccNumber",
+    "TestMode",
+    "RxChannelId",
+    "InstrumentConfigId",
+    "PacketCount",
+    "PriCount",
+    "SsbErrorFlag",
+    "BaqMode",
+    "BaqBlockLength",
+    "RangeDecimation",
+    "RxGain",
+    "TxRampRate",
+    "TxPulseStartFrequency",
+    "Rank",
+    "Pri",
+    "Swst",
+    "Swl",
+    "Polarisation",
+    "TempComp",
+    "ElevationBeamAddress",
+    "AzimuthBeamAddress",
+    "SasTestMode",
+    "CalType",
+    "CalibrationBeamAddress",
+    "CalMode",
+    "TxPulseNumber",
+    "SignalType",
+    "SwapFlag",
+    "SwathNumber",
+    "NumberOfQuads",
+)
 _GAPS = ("DownlinkInputDataGaps", "DownlinkInputMissingLines", "InstrumentInputDataGaps", "InstrumentInputMissingLines")
 _GAP_FLAGS = (
     "downlinkGapsInInputDataSignificantFlag",
@@ -131,39 +159,30 @@ def downlink(plan: ScenePlan, swath: Swath) -> Node:
         *windows,
         listed("pointingStatusList", []),
     ]
-    return (
-        "downlinkInformation",
-        [
-            ("swath", swath.name),
-            ("azimuthTime", start),
-            ("firstLineSensingTime", start),
-            ("lastLineSensingTime", plan.utc(plan.last_s)),
-            ("prf", double(swath.prf_hz)),
-            ("bitErrorCount", [*errors, ("numIspHeaderErrors", "0")]),
-            ("downlinkValues", values),
-        ],
-    )
-
-
-def attitude() -> list[Node]:
-    """No attitude record: nothing downstream of the image formation reads it."""
-    return []
+    parts: list[Node] = [
+        ("swath", swath.name),
+        ("azimuthTime", start),
+        ("firstLineSensingTime", start),
+        ("lastLineSensingTime", plan.utc(plan.last_s)),
+        ("prf", double(swath.prf_hz)),
+        ("bitErrorCount", [*errors, ("numIspHeaderErrors", "0")]),
+        ("downlinkValues", values),
+    ]
+    return "downlinkInformation", parts
 
 
 def raw_analysis(plan: ScenePlan) -> Node:
     """rawDataAnalysis: no bias, no imbalance."""
     support: list[Node] = [(name, double(value)) for name, value in _ANALYSIS.items()]
-    return (
-        "rawDataAnalysis",
-        [
-            ("azimuthTime", plan.utc(0.0)),
-            ("iBias", double(0.0)),
-            ("qBias", double(0.0)),
-            ("iqQuadratureDeparture", double(0.0)),
-            ("iqGainImbalance", double(1.0)),
-            ("support", support),
-        ],
-    )
+    parts: list[Node] = [
+        ("azimuthTime", plan.utc(0.0)),
+        ("iBias", double(0.0)),
+        ("qBias", double(0.0)),
+        ("iqQuadratureDeparture", double(0.0)),
+        ("iqGainImbalance", double(1.0)),
+        ("support", support),
+    ]
+    return "rawDataAnalysis", parts
 
 
 def replica(plan: ScenePlan, swath: Swath) -> Node:

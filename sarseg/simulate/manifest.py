@@ -118,15 +118,13 @@ def _platform() -> Node:
         ("safe:familyName", "Synthetic Aperture Radar", {"abbreviation": "SAR"}),
         ("safe:extension", [mode]),
     ]
-    return (
-        "safe:platform",
-        [
-            ("safe:nssdcIdentifier", "2014-016A"),
-            ("safe:familyName", "SENTINEL-1"),
-            ("safe:number", "A"),
-            ("safe:instrument", instrument),
-        ],
-    )
+    parts: list[Node] = [
+        ("safe:nssdcIdentifier", "2014-016A"),
+        ("safe:familyName", "SENTINEL-1"),
+        ("safe:number", "A"),
+        ("safe:instrument", instrument),
+    ]
+    return "safe:platform", parts
 
 
 def _orbit(plan: ScenePlan) -> Node:
@@ -170,14 +168,12 @@ def _general(plan: ScenePlan) -> Node:
 def _period(plan: ScenePlan) -> Node:
     first_ms = float((plan.geometry.track.epoch_utc - plan.node_utc).astype("int64")) * 1e-3
     anx: list[Node] = [("s1:startTimeANX", f"{first_ms:.6e}"), ("s1:stopTimeANX", f"{first_ms + plan.last_s * 1e3:.6e}")]
-    return (
-        "safe:acquisitionPeriod",
-        [
-            ("safe:startTime", plan.utc(0.0)),
-            ("safe:stopTime", plan.utc(plan.last_s)),
-            ("safe:extension", [("s1:timeANX", anx)]),
-        ],
-    )
+    parts: list[Node] = [
+        ("safe:startTime", plan.utc(0.0)),
+        ("safe:stopTime", plan.utc(plan.last_s)),
+        ("safe:extension", [("s1:timeANX", anx)]),
+    ]
+    return "safe:acquisitionPeriod", parts
 
 
 def _frame(footprint: list[tuple[float, float]]) -> Node:
@@ -206,7 +202,7 @@ def _data_object(folder: Path, one: DataFile) -> Node:
 
 def refresh(manifest: Path, polarisations: tuple[str, ...]) -> None:
     """Make a copied manifest true: its polarisations, sizes and checksums of the files that are there; the absent go out."""
-    from lxml import etree
+    from lxml import etree  # type: ignore[import-untyped]
 
     root = parse(manifest)
     gone = set()

@@ -23,7 +23,8 @@ def control_points(root: Any) -> list[GroundControlPoint]:
     points = root.findall("geolocationGrid/geolocationGridPointList/geolocationGridPoint")
     names = ("line", "pixel", "longitude", "latitude", "height")
     return [
-        GroundControlPoint(*(float(text(one, name)) for name in names), id=str(number), info="") for number, one in enumerate(points, start=1)
+        GroundControlPoint(*(float(text(one, name)) for name in names), id=str(number), info="")
+        for number, one in enumerate(points, start=1)
     ]
 
 

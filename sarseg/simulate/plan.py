@@ -22,6 +22,8 @@ from sarseg.tiles import Window
 PIXEL_SPACING_M = 10.0
 _EDGE_PX = 8
 _VECTOR_STEP_S = 10.0
+_FIRST_VECTOR_S = -0.165428
+"""State vectors do not fall on the first line's second, as in real products."""
 _RECORD_STEP_S = 1.0
 _RECORD_LEAD_S = 1.3
 _DEGREE = 8
@@ -74,7 +76,7 @@ def make_plan(landscape: Landscape, direction: Direction, incidence: float, pola
     target = _centre(landscape)
     orbit = orbit_over(target, incidence, direction)
     node_utc, pass_utc = _times(orbit, direction)
-    coarse_s = np.arange(-90.0, 91.0, _VECTOR_STEP_S)
+    coarse_s: NDArray[np.float64] = np.linspace(-90.0, 90.0, 19)
     about = fit_track(pass_utc, coarse_s, *orbit.state(coarse_s))
     t_s, slant_m = _seen(points, about)
     speed_m_s = _ground_speed(about, target)
@@ -82,7 +84,8 @@ def make_plan(landscape: Landscape, direction: Direction, incidence: float, pola
     first_us = math.floor((float(t_s.min()) - _EDGE_PX * interval_s) * 1e6)
     epoch_utc, shift_s = pass_utc + np.timedelta64(first_us, "us"), first_us * 1e-6
     lines = math.ceil((float(t_s.max()) - shift_s) / interval_s) + _EDGE_PX
-    vector_s = _VECTOR_STEP_S * np.arange(-6, math.ceil(lines * interval_s / _VECTOR_STEP_S) + 7) + _odd_start(first_us)
+    steps = np.arange(-6, math.ceil(lines * interval_s / _VECTOR_STEP_S) + 7)
+    vector_s: NDArray[np.float64] = (_VECTOR_STEP_S * steps + _FIRST_VECTOR_S).astype(np.float64)
     position, velocity = (np.round(one, 6) for one in orbit.state(vector_s + shift_s))
     track = fit_track(epoch_utc, vector_s, position, velocity)
     records = _records(track, lines * interval_s, (t_s - shift_s, slant_m, heights_m))
@@ -105,11 +108,6 @@ def make_plan(landscape: Landscape, direction: Direction, incidence: float, pola
         incidence_deg=incidence_deg(track, geometry.time_s(middle, geometry.slant_range_m(middle, pixel)), points),
         polarisations=polarisations,
     )
-
-
-def _odd_start(first_us: int) -> float:
-    """Vectors do not fall on the first line's second, as in real products: a fixed fraction off."""
-    return -0.165428 + (first_us % 7) * 1e-6
 
 
 def _mesh_nodes(landscape: Landscape) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -160,9 +158,7 @@ def _since_node_s(orbit: OwnOrbit) -> float:
 
 def _seen(points: NDArray[np.float64], track: Track) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Zero-Doppler times and slant ranges of points, before there is a frame."""
-    frame = Frame(
-        track.position, track.velocity, track.middle_s, track.half_s, 1.0, 0.0, np.zeros(1), np.zeros((1, 2)), 0.0
-    )
+    frame = Frame(track.position, track.velocity, track.middle_s, track.half_s, 1.0, 0.0, np.zeros(1), np.zeros((1, 2)), 0.0)
     out = np.empty((len(points), 4))
     project(points, frame, out)
     return out[:, 2], out[:, 3]

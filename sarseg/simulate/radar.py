@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarseg.grid import MapGrid
-from sarseg.simulate.facets import accumulate
+from sarseg.simulate.facets import Tile, accumulate
 from sarseg.simulate.geometry import ImageGeometry, incidence_deg, project
 from sarseg.simulate.shadow import Visibility
 from sarseg.simulate.terrain import NODE_STEP_PX, Terrain, ground_points, map_nodes
@@ -95,16 +95,8 @@ class Radar:
         heard, _ = self.geometry.track.state(node_place[:, 2])
         heard = heard.reshape(*nodes.shape[:2], 3)
         satellite = np.stack([_between_nodes(heard[..., axis], points.shape[:2], NODE_STEP_PX) for axis in range(3)], axis=-1)
-        accumulate(
-            points,
-            place.reshape(*points.shape[:2], 4),
-            visible,
-            gamma0,
-            slope_db,
-            satellite,
-            (float(window.row), float(window.col)),
-            image,
-        )
+        ground = Tile(points, place.reshape(*points.shape[:2], 4), visible, satellite, gamma0, slope_db)
+        accumulate(ground, (float(window.row), float(window.col)), image)
 
     def cell_area_m2(self, window: Window) -> NDArray[np.float64]:
         """Area of the cells in the slant plane, float64 (lines, pixels): ground area x sine of the incidence, from true times.
@@ -151,7 +143,13 @@ def make_radar(ground: Ground, geometry: ImageGeometry, polarisations: tuple[str
         outside = tile.last_line < 0 or tile.first_line > geometry.lines or tile.last_pixel < 0 or tile.first_pixel > geometry.pixels
         if not outside:
             tiles.append(tile)
-    return Radar(ground=ground, geometry=geometry, polarisations=polarisations, tiles=tuple(tiles), shades=ground.terrain.steepest_deg > _NO_SHADOW_DEG)
+    return Radar(
+        ground=ground,
+        geometry=geometry,
+        polarisations=polarisations,
+        tiles=tuple(tiles),
+        shades=ground.terrain.steepest_deg > _NO_SHADOW_DEG,
+    )
 
 
 def _nodes(window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

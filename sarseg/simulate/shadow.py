@@ -33,7 +33,7 @@ class Visibility:
         self.first_line = window.row
         self.first_pixel = max(-_EDGE_PX, np.floor(window.col - reach_px))
         last_pixel = min(window.col_stop + reach_px, geometry.pixels + _EDGE_PX)
-        lines = np.arange(window.row, window.row_stop)
+        lines = np.arange(window.row, window.row_stop, dtype=np.float64)
         origin = window.row // _NODES * _NODES
         node_line = origin + _NODES * np.arange((window.row_stop - origin) // _NODES + 2)
         node_pixel = self.first_pixel + _NODES * np.arange(int((last_pixel - self.first_pixel) / _NODES) + 2)
@@ -42,7 +42,7 @@ class Visibility:
         lon_deg, lat_deg, _ = geodetic(flat)
         nodes = np.concatenate([flat, normal(lon_deg, lat_deg), terrain.posts_at(lon_deg, lat_deg)], axis=-1)
         # the bistatic term moves a time by 0.3 ms at most across a line: 2 m along the track, nothing to a look angle
-        satellite, _ = geometry.track.state(lines * geometry.line_interval_s)
+        satellite, _ = geometry.track.state(np.asarray(lines * geometry.line_interval_s, np.float64))
         self.seen = np.ones((window.rows, int((last_pixel - self.first_pixel) / _STEP_PX)), np.uint8)
         _walk(nodes, satellite, terrain.height_m, window.row - origin, self.seen)
 

@@ -81,18 +81,20 @@ def speckled(
     float32 (lines, pixels)
     """
     amplitude = np.sqrt(mean)
-    azimuth, along = (taps.astype(np.float32) for taps in kernels(incidence_deg))
+    azimuth, along = kernels(incidence_deg)
+    taps = azimuth.astype(np.float32), along.astype(np.float32)
     total = np.zeros(window.shape, np.float32)
     scratch = np.empty((window.rows, mean.shape[1]), np.float32)
     for look, weight in enumerate(LOOK_WEIGHTS):
         for part in range(2):
             field = white_noise(seed, (*stream, look, part), window.expand(HALO))
-            _add_look(field, amplitude, azimuth, along, np.float32(0.5 * weight / sum(LOOK_WEIGHTS)), scratch, total)
+            _add_look(field, amplitude, taps, np.float32(0.5 * weight / sum(LOOK_WEIGHTS)), scratch, total)
     return total
 
 
 @njit(nogil=True, cache=True)
-def _add_look(field, amplitude, azimuth, along, weight, scratch, total):  # type: ignore[no-untyped-def]
+def _add_look(field, amplitude, taps, weight, scratch, total):  # type: ignore[no-untyped-def]
+    azimuth, along = taps
     rows, cols = total.shape
     for r in range(rows):
         for c in range(field.shape[1]):

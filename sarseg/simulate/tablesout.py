@@ -130,4 +130,3 @@ def _block(plan: ScenePlan, name: str, scallop: float, extent: tuple[int, int]) 
 
 def _nodes(pixels: int) -> NDArray[np.int64]:
     return np.unique(np.append(np.arange(0, pixels, _STEP_PX), pixels - 1))
-

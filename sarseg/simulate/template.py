@@ -23,7 +23,7 @@ def copy_template(template: Path, work: Path) -> Path:
     if template.name == "manifest.safe":
         template = template.parent
     if template.is_dir():
-        name, target = template.name, work / template.name
+        target = work / template.name
         if not (template / "manifest.safe").is_file():
             raise InputError("no manifest.safe in the template", template, "give a SAFE folder or a zip of one")
         target.mkdir()
@@ -35,14 +35,14 @@ def copy_template(template: Path, work: Path) -> Path:
         return target
     try:
         with zipfile.ZipFile(template) as archive:
-            name = _unpack(archive, work)
+            unpacked = _unpack(archive, work)
     except FileNotFoundError as error:
         raise InputError("no such template", template, "give a SAFE folder or a zip of one") from error
     except (zipfile.BadZipFile, OSError) as error:
         raise InputError("the template cannot be read", template, str(error)) from error
-    if name is None:
+    if unpacked is None:
         raise InputError("no manifest.safe in the template", template, "give a zip of a SAFE folder")
-    return work / name
+    return work / unpacked
 
 
 def _unpack(archive: zipfile.ZipFile, work: Path) -> str | None:

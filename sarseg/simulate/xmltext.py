@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Node: TypeAlias = "tuple[str, str | list[Node]] | tuple[str, str | list[Node], dict[str, str]]"
+Node: TypeAlias = "tuple[str, str | Sequence[Node]] | tuple[str, str | Sequence[Node], dict[str, str]]"
 
 
 def render(node: Node, depth: int = 0) -> str:
@@ -27,7 +27,7 @@ def document(node: Node) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + render(node)
 
 
-def listed(name: str, items: list[Node]) -> Node:
+def listed(name: str, items: Sequence[Node]) -> Node:
     """A list element with its count."""
     return name, items, {"count": str(len(items))}
 

@@ -1,0 +1,115 @@
+"""Water from Sentinel-1 chips with hand-drawn labels, whole countries held out: pooled IoU beside simple rules.
+
+Usage: python benchmarks/sen1floods11.py SEN1FLOODS11 [--seeds 3] [--steps 600] [--width 16]
+
+SEN1FLOODS11 holds <chip>_S1Hand.tif, <chip>_LabelHand.tif and splits.csv, whose column `split_b` is used.
+Bonafilia, Tellman, Anderson, Issenberg: Sen1Floods11, CVPR workshops 2020.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import uniform_filter
+from skimage.filters import threshold_otsu
+
+from sarseg.decibel import from_db, to_db
+from sarseg.labels.resample import make_labels
+from sarseg.labels.sources import Remap
+from sarseg.legend import LandClass, Legend
+from sarseg.metrics import Accuracy, confusion
+from sarseg.patches import PatchOptions, Source, write_dataset
+from sarseg.predict.engine import predict
+from sarseg.product.open import open_map, open_product
+from sarseg.raster.read import open_raster
+from sarseg.train.loop import TrainOptions, train
+
+LEGEND = Legend((LandClass(code=1, name="land", color=(180, 160, 110)), LandClass(code=2, name="water", color=(30, 90, 200))))
+REMAP = Remap({-1: 255, 0: 1, 1: 2})
+SPLIT = "split_b"
+
+
+def chips(folder: Path, part: str) -> list[str]:
+    """Names of the chips of a part: train, val or test."""
+    with (folder / "splits.csv").open() as file:
+        return [row["chip"] for row in csv.DictReader(file) if row[SPLIT] == part]
+
+
+def image_of(folder: Path, chip: str) -> Path:
+    """The radar chip, dB."""
+    return folder / f"{chip}_S1Hand.tif"
+
+
+def prepare(folder: Path, work: Path) -> Path:
+    """Labels with our codes and the data set; returns its folder."""
+    names = {part: chips(folder, part) for part in ("train", "val", "test")}
+    sources = []
+    for chip in sum(names.values(), []):
+        labels = make_labels(
+            folder / f"{chip}_LabelHand.tif", image_of(folder, chip), work / "labels" / f"{chip}.tif", legend=LEGEND, remap=REMAP
+        )
+        sources.append(Source(image=image_of(folder, chip), labels=labels, name=chip))
+    options = PatchOptions(size=128, stride=64, val_scenes=tuple(names["val"]), test_scenes=tuple(names["test"]), min_valid=0.05)
+    return write_dataset(work / "dataset", sources, options)
+
+
+def truth_of(folder: Path, work: Path, chip: str) -> np.ndarray:
+    """Codes, 255 where there is no label or not both bands."""
+    codes = open_raster(work / "labels" / f"{chip}.tif").read_codes()
+    return np.where(np.isnan(open_product(image_of(folder, chip)).read()).any(0), np.uint8(255), codes)
+
+
+def otsu_map(folder: Path, threshold_db: float, chip: str) -> np.ndarray:
+    """Water where the 5 x 5 mean of VH is below a threshold."""
+    return np.where(smooth_vh(folder, chip) < threshold_db, np.uint8(2), np.uint8(1))
+
+
+def smooth_vh(folder: Path, chip: str) -> np.ndarray:
+    """VH in dB after a 5 x 5 mean of linear power that leaves nodata out."""
+    power = from_db(open_product(image_of(folder, chip)).read(bands=["VH"])[0].astype("f8"))
+    valid = np.isfinite(power)
+    total, weight = uniform_filter(np.where(valid, power, 0), 5), uniform_filter(valid.astype("f8"), 5)
+    return to_db(np.divide(total, weight, out=np.full(power.shape, np.nan), where=weight > 1e-9))
+
+
+def main() -> None:
+    """Print a table of pooled water IoU."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--width", type=int, default=16)
+    asked = parser.parse_args()
+    folder, test = asked.folder, chips(asked.folder, "test")
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        dataset = prepare(folder, work)
+        truth = {chip: truth_of(folder, work, chip) for chip in test}
+
+        def score(label: str, maps: dict[str, np.ndarray], seconds: float = 0.0) -> None:
+            each = {chip: Accuracy(confusion(truth[chip], maps[chip], LEGEND), LEGEND) for chip in test}
+            pooled = Accuracy(np.sum([one.matrix for one in each.values()], axis=0), LEGEND)
+            parts = ", ".join(f"{chip.split('_')[0]} {one.iou[1]:.2f}" for chip, one in each.items())
+            print(f"{label:32s} water IoU {pooled.iou[1]:.3f}  mIoU {pooled.miou:.3f}  OA {pooled.oa:.3f}  ({parts})  {seconds:.0f} CPU s")
+
+        score("all water", {chip: np.full(truth[chip].shape, 2, np.uint8) for chip in test})
+        pool = [smooth_vh(folder, chip)[truth_of(folder, work, chip) < 255] for chip in chips(folder, "train")]
+        threshold = float(threshold_otsu(np.concatenate(pool)))
+        score(f"Otsu on VH, 5x5, {threshold:.2f} dB", {chip: otsu_map(folder, threshold, chip) for chip in test})
+        for seed in range(asked.seeds):
+            start = time.process_time()
+            model = train(
+                dataset, work / f"model_{seed}", TrainOptions(steps=asked.steps, seed=seed, net_options={"width": asked.width})
+            )
+            seconds = time.process_time() - start
+            maps = {chip: open_map(predict(model, image_of(folder, chip), work / f"map_{seed}_{chip}")).codes() for chip in test}
+            score(f"U-Net, seed {seed}", maps, seconds)
+
+
+if __name__ == "__main__":
+    main()
