@@ -65,6 +65,8 @@ def test_from_labels_to_a_data_set(files: Path) -> None:
         50,
         "--seed",
         3,
+        "--band",
+        "b2",
         "--test-bounds",
         600_000,
         4_998_700,
@@ -73,6 +75,7 @@ def test_from_labels_to_a_data_set(files: Path) -> None:
     )
     data = open_dataset(files / "r")
     assert len(data) == 50
+    assert data.band_names == ("b2",)
     assert (data.index["x_max"][data.split("test")] <= 600_500).all()
     assert len(data.split("test"))
     with pytest.raises(UsageError, match="2 images but 1 label files"):

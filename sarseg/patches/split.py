@@ -100,8 +100,8 @@ def _plan(grids: Sequence[MapGrid], outlines: Boxes, ground: Ground, options: Pa
     spans = (outlines[:, 2] - outlines[:, 0]) * (outlines[:, 3] - outlines[:, 1])
     pixel = float(np.sqrt(spans[0] / (rows * cols))) if ground.crs is not None else 1.0
     guard = options.guard_m if options.guard_m is not None else options.size // 4 * pixel
-    # about two dozen blocks over the ground, but each holds a patch with its guard, and none is larger than eight patches
-    block = float(np.clip(np.sqrt(spans.sum() / 24), options.size * pixel + guard, 8 * options.size * pixel + guard))
+    # about two dozen blocks over the ground, but none so small that few patches lie clear of its edges, and none too large
+    block = float(np.clip(np.sqrt(spans.sum() / 24), 2 * options.size * pixel + guard, 8 * options.size * pixel + guard))
     return SplitPlan(
         crs=ground.crs,
         block_m=options.block_m if options.block_m is not None else float(np.ceil(block / pixel) * pixel),

@@ -66,8 +66,8 @@ def layover_shadow(heights_m: Floats, margin: int, sight: tuple[Floats, Floats],
     valid = heights[np.isfinite(heights)]
     if valid.size:
         limits = float(valid.min()), float(valid.max())
-        around = tuple(_limits(heights, bits) for bits in _CELL_BITS)
-        _look(heights, margin, (*around, limits), sight, away, out)
+        fine, middle, coarse = (_limits(heights, bits) for bits in _CELL_BITS)
+        _look(heights, margin, (fine, middle, coarse, limits), sight, away, out)
     return out
 
 

@@ -207,7 +207,7 @@ class _Run:
             loss, counted = loss + known * float(cross_entropy(answer, target[np.newaxis])), counted + known
             truth = np.where(target.numpy() == IGNORED, np.uint8(0), codes[target.numpy()])
             matrix += confusion(truth, codes[answer[0].argmax(0).numpy()], legend)
-            every = max(1, mask.size * len(validation) // _SCORED_PIXELS)
+            every = mask.size * len(validation) // _SCORED_PIXELS | 1  # odd, so that it does not stay in one column
             logits.append(answer[0].flatten(1).T[::every])
             targets.append(target.flatten()[::every])
         return Score(loss / max(1, counted), Accuracy(matrix, legend), torch.cat(logits), torch.cat(targets))
