@@ -63,7 +63,9 @@ def brute_majority(codes: NDArray[np.uint8], source: MapGrid, target: MapGrid, s
         inside = votes.get(place, [])
         classes = [code for code in inside if code not in (0, 255)]
         if classes:
-            out[place] = min(sorted(set(classes)), key=lambda code: -classes.count(code))
+            most = max(classes.count(code) for code in classes)
+            winners = {code for code in classes if classes.count(code) == most}
+            out[place] = winners.pop() if len(winners) == 1 else 255
         elif 255 in inside:
             out[place] = 255
     return out

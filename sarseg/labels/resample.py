@@ -2,7 +2,7 @@
 
 - One lattice: the codes as they are.
 - Source pixels finer, same CRS: the class that most source pixels have whose centres lie in the target pixel. Nodata and
-  ignore do not count; equal counts go to the smallest code; where no class is, 255 if any of them was 255, else 0.
+  ignore do not count; where two classes have equal counts 255; where no class is, 255 if any of them was 255, else 0.
 - Otherwise: the source pixel in which the target pixel's centre lies, taken there by PROJ's exact formulas.
 A centre exactly on an edge belongs to the pixel right of or below it. Outside of the source: 0.
 """
@@ -158,6 +158,8 @@ def _majority(labels: LabelSource, grid: MapGrid, window: Window) -> NDArray[np.
         some = codes != NODATA
         counts += np.bincount((target + place)[some], minlength=counts.size)
     table = counts.reshape(rows, cols, classes + 1)
-    best = np.array(labels.legend.codes, np.uint8)[table[..., :classes].argmax(-1)]
-    found = table[..., :classes].any(-1)
+    most = table[..., :classes].max(-1)
+    tied = (table[..., :classes] == most[..., np.newaxis]).sum(-1) > 1
+    best = np.where(tied, np.uint8(IGNORE), np.array(labels.legend.codes, np.uint8)[table[..., :classes].argmax(-1)])
+    found = most > 0
     return np.where(found, best, np.where(table[..., classes] > 0, IGNORE, NODATA)).astype(np.uint8)
