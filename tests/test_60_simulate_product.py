@@ -295,6 +295,7 @@ def test_template_keeps_the_annotation_and_fills_the_window(rome: Path, shared: 
     root = parse(out.safe / "manifest.safe")
     for one in root.findall("dataObjectSection/dataObject"):
         content = (out.safe / one.find("byteStream/fileLocation").get("href")).read_bytes()
+        assert one.find("byteStream").get("size") == str(len(content))
         assert one.findtext("byteStream/checksum") == hashlib.md5(content).hexdigest()
     identities = {one.get("ID") for one in root.findall("dataObjectSection/dataObject")}
     assert {one.get("dataObjectID") for one in root.findall(".//dataObjectPointer")} == identities

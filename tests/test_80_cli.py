@@ -175,21 +175,22 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_progress_is_plain_lines_away_from_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with common.progress_bar() as progress:
         for done in range(1, 1001):
-            progress(done, 1000, "blocks")
+            progress(done, 1000, f"blocks, {done} bad")
         progress(7, 7, "tiles")
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.splitlines() == ["blocks: 1/1000", "blocks: 1000/1000", "tiles: 7/7"]
+    assert said.err.splitlines() == ["blocks, 1 bad: 1/1000", "blocks, 1000 bad: 1000/1000", "tiles: 7/7"]
 
 
 def test_progress_is_bars_on_a_terminal(terminal: None, capsys: pytest.CaptureFixture[str]) -> None:
     with common.progress_bar() as progress:
-        progress(1, 3, "blocks")
-        progress(3, 3, "blocks")
+        progress(1, 3, "blocks, 1 bad")
+        progress(3, 3, "blocks, 2 bad")
         progress(5, 5, "tiles")
     said = capsys.readouterr()
     assert said.out == ""
     assert "3/3" in said.err
+    assert "blocks, 2 bad" in said.err
     assert "5/5" in said.err
 
 

@@ -65,36 +65,42 @@ def start_talking(options: Settings) -> None:
     warnings.showwarning = show
 
 
+def _task(label: str) -> str:
+    """What a label is about: after a comma it says how it goes."""
+    return label.partition(",")[0]
+
+
 class _Lines:
-    """Progress as plain lines: one when a label starts or ends, and one every few seconds between."""
+    """Progress as plain lines: one when a task starts or ends, and one every few seconds between."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._label = ""
+        self._task = ""
         self._said_s = 0.0
 
     def __call__(self, done: int, total: int, label: str) -> None:
         with self._lock:
             now_s = time.monotonic()
-            if label == self._label and done < total and now_s - self._said_s < _LINE_EVERY_S:
+            if _task(label) == self._task and done < total and now_s - self._said_s < _LINE_EVERY_S:
                 return
-            self._label, self._said_s = label, now_s
+            self._task, self._said_s = _task(label), now_s
             click.echo(f"{label}: {done}/{total}", err=True)
 
 
 class _Bar:
-    """Progress as one bar a label."""
+    """Progress as one bar a task."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
         self._lock = threading.Lock()
-        self._task_of: dict[str, Any] = {}
+        self._number_of: dict[str, Any] = {}
 
     def __call__(self, done: int, total: int, label: str) -> None:
         with self._lock:
-            if label not in self._task_of:
-                self._task_of[label] = self._bar.add_task(label, total=total)
-            self._bar.update(self._task_of[label], completed=done, total=total)
+            task = self._number_of.get(_task(label))
+            if task is None:
+                task = self._number_of[_task(label)] = self._bar.add_task(label, total=total)
+            self._bar.update(task, completed=done, total=total, description=label)
 
 
 @contextmanager

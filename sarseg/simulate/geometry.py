@@ -216,9 +216,9 @@ def project(points, frame, out):  # type: ignore[no-untyped-def]
             if abs(step) < 1e-11:
                 break
         slant = np.sqrt(dx * dx + dy * dy + dz * dz)
-        tau = 2.0 * slant / 299_792_458.0
+        tau = 2.0 * slant / SPEED_OF_LIGHT_M_S
         line_s = t - 0.5 * (tau - frame.tau_ref_s)
-        node = (slant - frame.table_start_m) / 16.0
+        node = (slant - frame.table_start_m) / _TABLE_STEP_M
         out[i, 0], out[i, 1], out[i, 2], out[i, 3] = line_s / frame.line_interval_s, np.nan, t, slant
         cell = int(np.floor(node))
         if cell < 0 or cell >= last_node:

@@ -30,7 +30,8 @@ _DEGREE = 8
 _DAY_UTC = {"ascending": np.datetime64("2021-06-03"), "descending": np.datetime64("2021-06-05")}
 _NODE_LOCAL_H = 18.0
 """Local mean solar time of Sentinel-1's ascending node."""
-_FIRST_ORBIT = {"ascending": 38178, "descending": 38206}
+_ORBIT_NUMBER = {"ascending": 38022, "descending": 38050}
+"""Ours; the incidence is added, so that scenes of one landscape have orbit numbers, and speckle, of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,7 @@ def make_plan(landscape: Landscape, direction: Direction, incidence: float, pola
     """Orbit and frame so that the landscape's centre is seen under `incidence` degrees (of the ellipsoid's normal)."""
     points, heights_m = _mesh_nodes(landscape)
     target = _centre(landscape)
+    orbit_number = _ORBIT_NUMBER[direction] + round(4.0 * incidence)
     orbit = orbit_over(target, incidence, direction)
     node_utc, pass_utc = _times(orbit, direction)
     coarse_s: NDArray[np.float64] = np.linspace(-90.0, 90.0, 19)
@@ -97,8 +99,8 @@ def make_plan(landscape: Landscape, direction: Direction, incidence: float, pola
         direction=direction,
         geometry=geometry,
         node_utc=node_utc,
-        absolute_orbit=_FIRST_ORBIT[direction],
-        relative_orbit=(_FIRST_ORBIT[direction] - 73) % 175 + 1,
+        absolute_orbit=orbit_number,
+        relative_orbit=(orbit_number - 73) % 175 + 1,
         vector_s=vector_s,
         position_m=position,
         velocity_m_s=velocity,
@@ -185,8 +187,8 @@ def _records(track: Track, duration_s: float, seen: tuple[NDArray[np.float64], .
     `seen` holds times, slant ranges and heights of points all over the landscape.
     """
     t_s, slant_m, heights_m = seen
-    incidence_margin_m = 0.6 * _EDGE_PX * PIXEL_SPACING_M
-    near_m, far_m = float(slant_m.min()) - incidence_margin_m, float(slant_m.max()) + incidence_margin_m
+    edge_m = 0.6 * _EDGE_PX * PIXEL_SPACING_M
+    near_m, far_m = float(slant_m.min()) - edge_m, float(slant_m.max()) + edge_m
     record_s = np.arange(-_RECORD_LEAD_S, duration_s + 1.0 + _RECORD_STEP_S, _RECORD_STEP_S)
     record_s = np.round(record_s, 6)
     terrain_m, forward, inverse, far_ground = [], [], [], []
