@@ -56,7 +56,8 @@ def measure(scene: Path, dem: Path, work: Path) -> None:
     product = open_product(folder)
     pixels = product.grid.shape[0] * product.grid.shape[1] / 1e6
     print(f"{folder.name}: {product.grid.shape[0]} x {product.grid.shape[1]} pixels, {len(product.bands)} polarisations")
-    print(f"peak memory {peak:.2f} GiB (limit {LIMIT_GIB}), {taken[0]:.0f} CPU-s, {pixels * len(product.bands) / taken[0]:.2f} Mpx/CPU-s a band")
+    speed = pixels * len(product.bands) / taken[0]
+    print(f"peak memory {peak:.2f} GiB (limit {LIMIT_GIB}), {taken[0]:.0f} CPU-s, {speed:.2f} Mpx of one band a CPU-s")
     sys.exit(0 if peak <= LIMIT_GIB else 1)
 
 

@@ -88,7 +88,9 @@ def main() -> None:
         found = displacements(product.read(bands=["VV"])[0], theirs)
     pixels = product.grid.shape[0] * product.grid.shape[1] / 1e6
     worst = float(np.abs(found).max())
-    print(f"{len(found)} windows of {_SIZE_PX} pixels: mean (row, col) {found.mean(0).round(3)}, worst {worst:.3f} pixel (limit {LIMIT_PX})")
+    print(
+        f"{len(found)} windows of {_SIZE_PX} pixels: mean (row, col) {found.mean(0).round(3)}, worst {worst:.3f} pixel (limit {LIMIT_PX})"
+    )
     print(f"sarseg, {len(product.bands)} polarisations, masks, angles, COGs: {ours_s[0]:.1f} CPU-s for {pixels:.2f} Mpx each")
     print(f"sarsen, VV only: {theirs_s:.1f} CPU-s")
     sys.exit(0 if worst <= LIMIT_PX else 1)

@@ -103,9 +103,7 @@ def main() -> None:
         score(f"Otsu on VH, 5x5, {threshold:.2f} dB", {chip: otsu_map(folder, threshold, chip) for chip in test})
         for seed in range(asked.seeds):
             start = time.process_time()
-            model = train(
-                dataset, work / f"model_{seed}", TrainOptions(steps=asked.steps, seed=seed, net_options={"width": asked.width})
-            )
+            model = train(dataset, work / f"model_{seed}", TrainOptions(steps=asked.steps, seed=seed, net_options={"width": asked.width}))
             seconds = time.process_time() - start
             maps = {chip: open_map(predict(model, image_of(folder, chip), work / f"map_{seed}_{chip}")).codes() for chip in test}
             score(f"U-Net, seed {seed}", maps, seconds)

@@ -68,47 +68,68 @@ def make(folder: Path, options: Sentinel1Options, dem: list[Path] | None = None,
 # Radiometry
 
 
-@pytest.fixture(scope="module")
-def flat(tmp_path_factory) -> Made:
-    """Flat ground, 60 m high: half of it water (below the noise in VH), the other classes in blocks; speckle and noise."""
-    folder = tmp_path_factory.mktemp("flat")
-    codes = np.ones((1180, 1100), "u1")
+def make_flat(folder: Path, shape: tuple[int, int], **more: object) -> Made:
+    """Flat ground, 60 m high: more than half of it water (below the noise in VH), the other classes in six blocks."""
+    codes, side = np.ones(shape, "u1"), shape[0] // 6
     for k in range(6):
-        codes[100 + 180 * k : 100 + 180 * (k + 1), 640:] = k + 2
+        codes[side * k : side * (k + 1), shape[1] * 6 // 10 :] = k + 2
     x, y = Transformer.from_crs(4326, 32632, always_xy=True).transform(11.2, 48.1)
-    left, top = round(x / 10) * 10.0 - 5500, round(y / 10) * 10.0 + 5900
-    profile = {"driver": "GTiff", "count": 1, "height": codes.shape[0], "width": codes.shape[1], "dtype": "uint8"}
-    with rasterio.open(folder / "cover.tif", "w", crs="EPSG:32632", transform=Affine(10, 0, left, 0, -10, top), **profile) as file:
+    transform = Affine(10, 0, round(x / 10) * 10.0 - 5 * shape[1], 0, -10, round(y / 10) * 10.0 + 5 * shape[0])
+    profile = {"driver": "GTiff", "count": 1, "height": shape[0], "width": shape[1], "dtype": "uint8", "crs": "EPSG:32632"}
+    with rasterio.open(folder / "cover.tif", "w", transform=transform, **profile) as file:
         file.write(codes, 1)
     profile = {"driver": "GTiff", "count": 1, "height": 40, "width": 60, "dtype": "float32", "crs": "EPSG:4979"}
     with rasterio.open(folder / "flat.tif", "w", transform=Affine(0.005, 0, 11.05, 0, -0.005, 48.2), **profile) as file:
         file.write(np.full((40, 60), 60.0, "f4"), 1)
     landscape = LandscapeOptions(variation="none", dem=folder / "flat.tif", landcover=folder / "cover.tif")
-    return make(folder, Sentinel1Options(landscape=landscape, incidence_deg=43.0, seed=11), [folder / "flat.tif"])
+    return make(folder, Sentinel1Options(landscape=landscape, incidence_deg=43.0, seed=11, **more), [folder / "flat.tif"])
 
 
-def test_class_means_on_flat_ground(flat):
-    """Every class mean within 0.05 dB of the simulator's table, water's VH below the noise included.
+@pytest.fixture(scope="module")
+def flat(tmp_path_factory) -> Made:
+    """With speckle; large, because speckle averages slowly."""
+    return make_flat(tmp_path_factory.mktemp("flat"), (1180, 1100))
 
-    The classes have 80,000 pixels or more; 4.4 looks whose neighbours correlate leave 0.02 dB, and 0.01 dB in the larger water.
-    """
-    power, mask, codes = flat.product.read(), flat.product.mask(), flat.on_product("truth.tif")
-    incidence_deg = open_raster(flat.folder / "incidence.tif").read()[0]
-    table = json.loads((flat.scene.truth.parent / "backscatter.json").read_text())["classes"]
-    water = None
-    for entry in table.values():
+
+def class_errors_db(made: Made) -> dict[tuple[str, str], float]:
+    """Mean of gamma0 (linear, of pixels 4 px inside their class) against the table the simulator was given, dB."""
+    power, mask, codes = made.product.read(), made.product.mask(), made.on_product("truth.tif")
+    incidence_deg = open_raster(made.folder / "incidence.tif").read()[0]
+    table = json.loads((made.scene.truth.parent / "backscatter.json").read_text())["classes"]
+    found = {}
+    for name, entry in table.items():
         inner = binary_erosion(codes == entry["code"], iterations=4) & (mask & Mask.NO_DATA == 0)
-        assert inner.sum() > 60_000
+        assert inner.sum() > 15_000
         for band, polarisation in zip(power, ("VV", "VH"), strict=True):
             law = entry["polarisations"][polarisation]
             want_db = law["gamma0_db"] + law["slope_db_per_deg"] * (incidence_deg[inner] - REFERENCE_DEG)
-            mean_db = 10 * np.log10(band[inner].mean(dtype="f8"))
-            assert mean_db == pytest.approx(10 * np.log10(np.mean(10 ** (want_db / 10))), abs=0.05), (entry["code"], polarisation)
-        water = inner if entry["code"] == 1 else water
+            want = np.mean(10 ** (want_db.astype("f8") / 10))
+            found[name, polarisation] = float(10 * np.log10(band[inner].mean(dtype="f8") / want))
+    assert len(found) == 14
+    return found
+
+
+def test_class_means_on_flat_ground(tmp_path):
+    """Without speckle every class mean is within 0.05 dB. Only water's VH is left to the next test: whole DN, which speckle
+    scatters over many steps, stand at one or two of them here, a tenth of a dB of so weak a signal."""
+    errors = class_errors_db(make_flat(tmp_path, (620, 560), speckle="none"))
+    del errors["water", "VH"]
+    assert max(errors.values(), key=abs) == pytest.approx(0, abs=0.05), errors
+
+
+def test_class_means_under_speckle(flat):
+    """Water's VH, half below the noise, is within 0.05 dB too: its 600,000 pixels leave 0.017 dB. The other classes' 70,000
+    leave 0.03 dB (4.4 looks, 6.5 pixels to an independent one)."""
+    errors = class_errors_db(flat)
+    assert errors["water", "VH"] == pytest.approx(0, abs=0.05)
+    assert max(errors.values(), key=abs) == pytest.approx(0, abs=0.12), errors
+    power, mask = flat.product.read(), flat.product.mask()
+    water = binary_erosion(flat.on_product("truth.tif") == 1, iterations=4) & (mask & Mask.NO_DATA == 0)
     below = (mask[water] & Mask.BELOW_NOISE) > 0
     np.testing.assert_array_equal(below, (power[:, water] <= 0).any(0))
-    assert 0.02 < below.mean() < 0.3  # negatives are kept: without them the mean above would be too high
-    assert (power[1][water] < 0).any()
+    assert 0.02 < below.mean() < 0.3  # negatives are kept; set to 0, they would raise the mean above
+    clipped_db = 10 * np.log10(np.maximum(power[1][water], 0).mean(dtype="f8") / power[1][water].mean(dtype="f8"))
+    assert clipped_db > 0.05
 
 
 def test_flat_ground_is_all_there(flat):
@@ -224,7 +245,7 @@ def test_any_chunking_and_threads_give_the_same_bits(job, block):
 
 
 def test_lazy_dataset_equals_the_files(steep):
-    lazy = open_lazy(steep.scene.safe, [steep.scene.dem])
+    lazy = open_lazy(steep.scene.safe, str(steep.scene.dem))
     assert set(lazy.data_vars) == {"VV", "VH", "incidence", "ellipsoid_incidence", "mask"}
     np.testing.assert_array_equal(
         lazy["VH"].isel(y=slice(100, 300), x=slice(90, 250)), steep.product.read(bands=["VH"])[0, 100:300, 90:250]

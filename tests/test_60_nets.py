@@ -66,7 +66,7 @@ def test_unet_learns_one_patch_by_heart() -> None:
     target = torch.from_numpy(np.kron(rng.integers(0, 3, (8, 8)), np.ones((8, 8), np.int64)))[np.newaxis].repeat(2, 1, 1)
     network = UNet(UNetConfig(bands=2, classes=3, width=16, depth=2, stem=2))
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2)
-    for _ in range(120):
+    for _ in range(60):
         optimiser.zero_grad()
         cross_entropy(network(image), target).backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -165,7 +165,7 @@ def test_weights_kept_are_those_of_the_best_validation(tmp_path: Path) -> None:
 
 
 def test_one_patch_is_learnt_by_heart(tmp_path: Path) -> None:
-    options = replace(TINY, steps=150, batch=2, lr=1e-2, augmentation=QUIET, net_options={"width": 16, "depth": 2, "stem": 1})
+    options = replace(TINY, steps=100, batch=2, lr=1e-2, augmentation=QUIET, net_options={"width": 16, "depth": 2, "stem": 1})
     model = load_model(train(made_dataset(1, 0), tmp_path / "model", options))
     power, mask = Made(1).read(0)
     answer = make_forward(model.network, temperature=1.0)(np.nan_to_num(normalise(power, model.spec.bands)))
@@ -264,14 +264,14 @@ def test_pairs_become_patches_become_a_model_become_a_map(georeferenced: bool, t
 
     write_pairs(tmp_path / "data", georeferenced=georeferenced)
     dataset = generate_train_data(
-        nb_of_patches=60,
+        nb_of_patches=40,
         size=32,
         image_dir=tmp_path / "data/images",
         mask_dir=tmp_path / "data/masks",
         out_dir=tmp_path / "dataset/train",
         legend=LEGEND,
     )
-    words = ["--width", "8", "--depth", "2", "--stem", "1", "--steps", "80", "--batch", "4", "--lr", "0.01", "--threads", "1"]
+    words = ["--width", "8", "--depth", "2", "--stem", "1", "--steps", "50", "--batch", "4", "--lr", "0.01", "--threads", "1"]
     assert run(["--quiet", "train", str(dataset), "-o", str(tmp_path / "model"), *words]) == 0
     source = tmp_path / "data/images" / ("tile_5.tif" if georeferenced else "tile_5.png")
     assert run(["--quiet", "predict", str(tmp_path / "model"), str(source), "-o", str(tmp_path / "maps")]) == 0

@@ -43,21 +43,20 @@ def test_the_help_of_a_command_imports_nothing_heavy(name: str) -> None:
     assert "click" in loaded
 
 
-def test_help_lists_every_command_with_the_first_sentence_of_its_own_help() -> None:
+def test_help_lists_every_command_with_the_first_words_of_its_own_help() -> None:
     text = " ".join(CliRunner().invoke(frame.cli, ["--help"]).output.split())
     for name, sentence in frame.COMMANDS:
         assert f"{name} {sentence}" in text
         command = frame.cli.get_command(click.Context(frame.cli), name)
         assert command is not None
-        assert command.name == name
-        assert " ".join((command.help or "").split()).startswith(sentence)
+        assert " ".join((command.help or "").split()).startswith(sentence.rstrip("."))
 
 
-@pytest.mark.parametrize("name", [name for name, _ in frame.COMMANDS])
-def test_every_command_has_a_help_page_with_an_example(name: str) -> None:
-    done = sarseg(name, "--help")
+@pytest.mark.parametrize("words", [*((name,) for name, _ in frame.COMMANDS if name != "simulate"), ("simulate", "sentinel1")])
+def test_every_command_has_a_help_page_with_an_example(words: tuple[str, ...]) -> None:
+    done = sarseg(*words, "--help")
     assert done.returncode == 0, done.stderr
-    assert f"sarseg {name}" in done.stdout.partition("Example")[2]
+    assert " ".join(("sarseg", *words)) in " ".join(done.stdout.partition("Example")[2].split())
 
 
 def test_version() -> None:

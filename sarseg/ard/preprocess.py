@@ -33,6 +33,9 @@ from sarseg.tiles import BLOCK, Window, blocks
 if TYPE_CHECKING:
     import xarray as xr
 
+DemPaths = str | Path | Sequence[str | Path]
+"""A file or a folder of tiles, or several."""
+
 _GDAL_CACHE_BYTES = 256 << 20  # rasterio hands the number to GDALSetCacheMax, which counts bytes
 _COVERED = 0.99
 
@@ -77,7 +80,7 @@ class PreprocessOptions:
 
 
 def preprocess(
-    scene_path: str | Path, out_dir: str | Path, dem: Sequence[Path], options: PreprocessOptions | None = None, progress: Progress = silent
+    scene_path: str | Path, out_dir: str | Path, dem: DemPaths, options: PreprocessOptions | None = None, progress: Progress = silent
 ) -> Path:
     """Calibrate, denoise, filter and terrain-correct a scene; write the product folder `<scene id>_<radiometry>` into `out_dir`.
 
@@ -106,7 +109,7 @@ def preprocess(
     return folder.final
 
 
-def open_lazy(scene_path: str | Path, dem: Sequence[Path], options: PreprocessOptions | None = None) -> xr.Dataset:
+def open_lazy(scene_path: str | Path, dem: DemPaths, options: PreprocessOptions | None = None) -> xr.Dataset:
     """The same layers as a lazy xarray Dataset on dask arrays; nothing is written, blocks are computed when they are asked for.
 
     Variables VV, VH (those there are), incidence, ellipsoid_incidence (degrees) and mask, on dimensions y and x.
@@ -175,11 +178,12 @@ def threads(options: PreprocessOptions) -> int:
     return options.threads or int(CPU_COUNT)
 
 
-def _open(scene_path: str | Path, dem: Sequence[Path], options: PreprocessOptions) -> tuple[Scene, Dem, Extent]:
+def _open(scene_path: str | Path, dem: DemPaths, options: PreprocessOptions) -> tuple[Scene, Dem, Extent]:
     scene = open_scene(scene_path)
     if options.orbit is not None:
         scene = scene.with_orbit(choose_eof(options.orbit, scene))
-    heights = open_dem([Path(path) for path in dem], datum=options.dem_datum, geoid=options.geoid)
+    paths = [dem] if isinstance(dem, (str, Path)) else dem
+    heights = open_dem([Path(path) for path in paths], datum=options.dem_datum, geoid=options.geoid)
     return scene, heights, choose_extent(scene, heights, crs=options.crs, spacing_m=options.spacing_m)
 
 

@@ -25,6 +25,7 @@ def calibrate(
     amplitude : float64 (lines, pixels), calibration table A of the quantity wanted
     noise : float64 (lines, pixels), thermal noise power in DN^2, NaN = no data; None = nothing to subtract
     """
+    dn = np.ascontiguousarray(dn)
     power, noise_power = np.empty(dn.shape, np.float32), np.empty(dn.shape if noise is not None else (0, 0), np.float32)
     empty = np.empty(dn.shape, np.bool_)
     _mark_zero_runs(dn, empty)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 import traceback
@@ -20,16 +21,16 @@ COMMANDS = (
     ("info", "Say what a scene, product, dataset, map or model is."),
     ("simulate", "Write a complete product over a known landscape."),
     ("preprocess", "Make analysis-ready backscatter on a map grid from scenes."),
-    ("labels", "Put labels on a product's grid, through a legend."),
-    ("patches", "Cut products and labels into a dataset for training."),
-    ("train", "Train a network on a dataset."),
-    ("predict", "Map products with a trained model."),
+    ("labels", "Put the class raster SOURCE on a product's grid."),
+    ("patches", "Cut products and their labels into a data set for training."),
+    ("train", "Train a network on DATASET and write a model folder."),
+    ("predict", "Map products with a trained MODEL."),
     ("mosaic", "Fuse maps into one."),
-    ("assess", "Compare a map with the truth."),
+    ("assess", "Compare the map MAP (folder or class raster) with the truth."),
     ("run", "Run the whole line over a folder of downloads."),
     ("demo", "Show the whole line on simulated scenes in a few minutes."),
 )
-"""Name and first sentence of every command, in the order of the work: `sarseg --help` imports no command."""
+"""Name and first words of the help of every command, in the order of the work: `sarseg --help` imports no command."""
 
 _INTERRUPTED = 128 + signal.SIGINT
 _TERMINATED = 128 + signal.SIGTERM
@@ -136,6 +137,9 @@ def _terminated(_signal: int, _frame: FrameType | None) -> None:
 
 def main() -> None:
     """The console script."""
+    # threads of the network that wait in a loop for each other, while other programs want the processors, made the training
+    # take 2.5 times the processor time (measured, 2 of 2 processors busy); read when torch is loaded
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGTERM, _terminated)
     try:
         code = run(sys.argv[1:])

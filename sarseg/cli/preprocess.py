@@ -61,7 +61,7 @@ def command(
     shadow ...), incidence.tif, a quicklook and item.json. The mask's bits are named inside the file.
 
     The heights may count from the ellipsoid or from a geoid (EGM96, EGM2008): the DEM's CRS or name says which, else
-    --dem-datum must. Free tiles of the whole Earth: Copernicus GLO-30, https://copernicus-dem-30m.s3.amazonaws.com
+    --dem-datum must. Free tiles of the whole Earth: Copernicus GLO-30, for example the bucket copernicus-dem-30m of AWS Open Data.
 
     Example: sarseg preprocess S1A_IW_GRDH_*.zip -o ard --dem glo30/ --geoid us_nga_egm08_25.tif
     """

@@ -39,6 +39,7 @@ def _window(_context: click.Context, _option: click.Parameter, value: tuple[int,
     "--relief", "relief_m", type=click.FloatRange(min=0.0), help="Range of the made-up heights, metres; 0 is flat.  [default: 80]"
 )
 @click.option("--slope", "steepest_deg", type=click.FloatRange(0.0, 60.0), help="Steepest made-up slope, degrees, instead of --relief.")
+@click.option("--field", "field_ha", type=click.FloatRange(0.1, 400.0), help="Median size of a made-up field, ha.  [default: 15]")
 @click.option("--variation", type=click.Choice(["full", "fields", "none"]), help="Spread within classes.  [default: full]")
 @click.option(
     "--landscape", "landscape_dir", type=click.Path(path_type=Path), help="Folder of an earlier run: its landscape is seen again."

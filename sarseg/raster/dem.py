@@ -7,7 +7,6 @@ raster, so that nothing shows at their seams; several lattices are asked in the 
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import Sequence
@@ -26,8 +25,6 @@ from sarseg.raster.geoid import Geoid, GeoidModel, open_geoid
 from sarseg.raster.nodes import Fields, horizontal, node_step, on_nodes, transformer_between
 from sarseg.raster.read import Raster, open_raster
 from sarseg.tiles import Window
-
-log = logging.getLogger(__name__)
 
 VerticalDatum = Literal["ellipsoidal", "egm96", "egm2008"]
 DATUMS: tuple[VerticalDatum, ...] = ("ellipsoidal", "egm96", "egm2008")
@@ -296,7 +293,7 @@ def open_dem(paths: Sequence[Path], *, datum: VerticalDatum | None = None, geoid
 
     Parameters
     ----------
-    datum : of all tiles; wins over their CRS (with a warning) and over their names
+    datum : of all tiles; wins over their CRS (with a note in `warnings`) and over their names
     geoid : undulation grid, or a folder with PROJ's grids; else PROJ's data folders are searched
 
     InputError when there is no DEM or it has no CRS; MissingError when a vertical datum or a geoid grid is unknown.
@@ -313,8 +310,6 @@ def open_dem(paths: Sequence[Path], *, datum: VerticalDatum | None = None, geoid
     fill = next(iter(geoids.values()), None) or _optional_geoid(geoid)
     if fill is not None:
         geoids["fill"] = fill
-    for text in warned:
-        log.warning("%s", text)
     return Dem(paths=tuple(files), lattices=_lattices(rasters, datums), geoids=geoids, warnings=tuple(warned))
 
 

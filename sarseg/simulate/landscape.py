@@ -65,10 +65,10 @@ def make_landscape(options: LandscapeOptions) -> Landscape:
     if options.dem is not None:
         terrain = read_terrain(options.dem, options.geoid)
         grid, codes, legend = _given_classes(options, terrain)
-        fields = _classes(grid, options.seed)[1] if options.landcover is None else np.zeros(grid.shape, np.int32)
+        fields = _classes(grid, options)[1] if options.landcover is None else np.zeros(grid.shape, np.int32)
     else:
         grid = _own_grid(options)
-        codes, fields = _classes(grid, options.seed)
+        codes, fields = _classes(grid, options)
         relief = Relief(base_m=options.base_m, range_m=options.relief_m, steepest_deg=options.steepest_deg)
         terrain = make_terrain(grid, codes == legend.codes[legend.names.index("water")], relief, options.seed)
     gamma0 = _mean_gamma0(codes, fields, legend, options)
@@ -98,11 +98,11 @@ def _given_classes(options: LandscapeOptions, terrain: Terrain) -> tuple[MapGrid
     left, bottom, right, top = terrain.grid.bounds
     crs = utm_crs(0.5 * (left + right), 0.5 * (bottom + top))
     grid = MapGrid.snapped(crs, terrain.grid.bounds_in(crs), _SPACING_M)
-    return grid, _classes(grid, options.seed)[0], table.legend()
+    return grid, _classes(grid, options)[0], table.legend()
 
 
-def _classes(grid: MapGrid, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    pattern = make_pattern(grid.shape, seed, table.legend().names)
+def _classes(grid: MapGrid, options: LandscapeOptions) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    pattern = make_pattern(grid.shape, options.seed, table.legend().names, options.field_ha)
     return pattern.index + np.uint8(1), pattern.field
 
 

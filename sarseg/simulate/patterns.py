@@ -17,7 +17,6 @@ from sarseg.rng import generator
 _PIXEL_M = 10.0
 _PARISH_HA = 400.0
 _TOWN_KM2 = 12.0
-_FIELD_HA = 15.0
 _PATCH_SCALE_PX = 300.0
 """Natural patches have no pattern wider than this, so that each part of a landscape has some of each."""
 _FIELD_SHARES = {"bare": 0.15, "grass": 0.30, "cereal": 0.33, "broadleaf": 0.22}
@@ -34,14 +33,15 @@ class Pattern:
     field: NDArray[np.int32]
 
 
-def make_pattern(shape: tuple[int, int], seed: int, names: tuple[str, ...]) -> Pattern:
+def make_pattern(shape: tuple[int, int], seed: int, names: tuple[str, ...], field_ha: float) -> Pattern:
     """Classes and fields over (rows, cols) of 10 m.
 
     Parameters
     ----------
     names : the classes in the order of their indices; must hold the seven of the simulator's table
+    field_ha : median size of a field
     """
-    fields = _fields(shape, generator(seed, 1))
+    fields = _fields(shape, field_ha, generator(seed, 1))
     count = int(fields.max()) + 1
     rng = generator(seed, 2)
     crops = np.array([names.index(name) for name in _FIELD_SHARES], np.uint8)
@@ -81,7 +81,7 @@ def _upper(values: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
     return np.asarray(values > np.quantile(values, 1.0 - share))
 
 
-def _fields(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.int32]:
+def _fields(shape: tuple[int, int], field_ha: float, rng: np.random.Generator) -> NDArray[np.int32]:
     """Numbers of the fields: parishes (Voronoi), each with its direction, aspect and field size, cut into bricks (Voronoi)."""
     from scipy.spatial import cKDTree
 
@@ -93,7 +93,7 @@ def _fields(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.int3
     number, out = 0, np.empty(rows * cols, np.int32)
     for one in range(parishes):
         angle, aspect = rng.uniform(0.0, math.pi), math.exp(rng.normal(0.6, 0.3))
-        size_px = _FIELD_HA * 1e4 / _PIXEL_M**2 * math.exp(rng.normal(0.0, 0.5))
+        size_px = field_ha * 1e4 / _PIXEL_M**2 * math.exp(rng.normal(0.0, 0.5))
         inside = np.flatnonzero(parish == one)
         if not len(inside):
             continue
