@@ -22,7 +22,6 @@ from sarseg.grid import MapGrid
 from sarseg.masks import Mask
 from sarseg.radar.geometry import zero_doppler
 from sarseg.radar.lattice import make_lattice
-from sarseg.radar.visibility import layover_shadow, terrain_slopes
 from sarseg.raster.dem import open_dem
 from sarseg.scene.model import Scene
 from sarseg.scene.open import open_scene
@@ -178,21 +177,6 @@ def test_flat_ground_has_neither(tmp_path, scene):
     terrain = terrain_of(job, Window(row=5, col=6, rows=71, cols=80))
     assert not terrain.bits.any()
     np.testing.assert_allclose(terrain.local_rad, terrain.ellipsoid_rad, atol=1e-6)
-
-
-def test_voids_stop_nothing_but_themselves():
-    heights = np.full((41, 61), 100.0)
-    heights[:, 30] = 400.0  # a wall
-    heights[20, 28:33] = np.nan
-    sight = np.full((21, 41), 850_000.0), np.full((21, 41), np.radians(40.0))
-    away = np.zeros((21, 41)), np.full((21, 41), 0.1)  # the radar looks along the rows, 10 m pixels
-    bits = layover_shadow(heights, 10, sight, away)
-    assert (bits[10, 18:23] == 0).all()  # the voids
-    assert bits[9, 25] & Mask.SHADOW  # 50 m behind a wall that shades 252 m
-    assert not bits[9, 15] & Mask.SHADOW
-    down, across = terrain_slopes(heights)
-    assert np.isnan(down[19, 29])
-    assert across[19, 26] == 0.0  # one-sided beside the void
 
 
 def test_coordinates_equal_snap(tmp_path, scene, shared):

@@ -98,9 +98,7 @@ def small_demo(downloads: Path) -> demo.DemoResult:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "packaged_pipeline", lambda _name: downloads / "line.yaml")
         patch.setattr(demo, "FULL_SIZE_PX", SIZE_PX)
-        options = demo.DemoOptions(seeds=1)
-        object.__setattr__(options, "size_px", SIZE_PX)  # smaller than a user may ask for
-        return demo.run_demo(out, options)
+        return demo.run_demo(out, demo.DemoOptions(seeds=1, size_px=SIZE_PX))
 
 
 def test_the_summary_holds_scenes_baselines_accuracies_times_and_paths(small_demo: demo.DemoResult) -> None:

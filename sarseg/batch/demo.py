@@ -58,8 +58,8 @@ class DemoOptions:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise UsageError(f"{self.seeds} seeds", hint="at least 1")
-        if not 384 <= self.size_px <= 4096:
-            raise UsageError(f"a landscape of {self.size_px} pixels", hint="384 to 4096: smaller ones leave nothing to train on")
+        if not 128 <= self.size_px <= 4096:
+            raise UsageError(f"a landscape of {self.size_px} pixels", hint="128 to 4096")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

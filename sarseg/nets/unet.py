@@ -41,8 +41,8 @@ class UNet(nn.Module):
         self.stride = config.stem * 2**config.depth
         first = config.bands * config.stem**2
         self.encoder = nn.ModuleList(_convolutions(before, after, count=2) for before, after in zip([first, *widths], widths, strict=False))
-        # a light decoder: the coarse features are thinned before they are enlarged, and one convolution joins them (measured:
-        # the same accuracy as the usual one for two thirds of the time)
+        # a light decoder: the coarse features are thinned before they are enlarged, and one convolution joins them (simulated
+        # fields, width 32: 11.4 % errors after 96 CPU seconds; two convolutions on all the features: 14.2 % after 90)
         self.thinning = nn.ModuleList(nn.Conv2d(coarse, fine, kernel_size=1) for fine, coarse in pairwise(widths))
         self.decoder = nn.ModuleList(_convolutions(2 * width, width, count=1) for width in widths[:-1])
         self.head = nn.Conv2d(config.width, config.classes * config.stem**2, kernel_size=1)

@@ -212,13 +212,13 @@ def _height_at(heights: Floats, row: int, col: int, d_row: float, d_col: float) 
     if i < 0 or j < 0 or i >= heights.shape[0] - 1 or j >= heights.shape[1] - 1:
         return np.nan
     u, v = d_row - whole_row, d_col - whole_col
-    if v == 0.0:  # along a column; what lies beside it, perhaps a void, has no say
-        return heights[i, j] if u == 0.0 else heights[i, j] * (1.0 - u) + heights[i + 1, j] * u
-    top = heights[i, j] * (1.0 - v) + heights[i, j + 1] * v
+    # what has no weight, perhaps a void, has no say
+    top: float = heights[i, j] if v == 0.0 else heights[i, j] * (1.0 - v) + heights[i, j + 1] * v
     if u == 0.0:
         return top
-    bottom = heights[i + 1, j] * (1.0 - v) + heights[i + 1, j + 1] * v
-    return top * (1.0 - u) + bottom * u
+    bottom: float = heights[i + 1, j] if v == 0.0 else heights[i + 1, j] * (1.0 - v) + heights[i + 1, j + 1] * v
+    between: float = top * (1.0 - u) + bottom * u
+    return between
 
 
 @njit(nogil=True, cache=True)

@@ -26,7 +26,7 @@ from sarseg.grid import MapGrid
 from sarseg.tiles import BLOCK, Window
 
 Compression = Literal["zstd", "deflate"]
-_GDAL_CACHE_MB = 256
+_GDAL_CACHE_BYTES = 256 << 20  # rasterio hands the number to GDALSetCacheMax, which counts bytes
 _FULL_BYTES = 32 << 20  # GDAL reports a full disk in many words; so little space left is the plain reason
 
 
@@ -82,7 +82,7 @@ def create_cog(path: Path, spec: CogSpec) -> Iterator[CogWriter]:
     raw = path.with_name(f".partial-{os.getpid()}-{path.name}.raw")
     packed = path.with_name(f".partial-{os.getpid()}-{path.name}")
     try:
-        with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_MB), _said(path):
+        with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES), _said(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             pixels = len(spec.bands) * math.prod(spec.grid.shape)
             check_space(path.parent, 2 * np.dtype(spec.dtype).itemsize * pixels)  # the uncompressed file and the final one
