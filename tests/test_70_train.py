@@ -25,7 +25,7 @@ from sarseg.nets.registry import build_network
 from sarseg.patches.dataset import Dataset
 from sarseg.patches.tally import BandInfo
 from sarseg.train.augment import Augmentation, augment, sample_at
-from sarseg.train.loop import TrainOptions, class_pixels, learning_rate, refuse_tiny, train
+from sarseg.train.loop import TrainOptions, _Run, class_pixels, learning_rate, refuse_tiny, train
 
 torch.set_num_threads(1)
 
@@ -228,6 +228,22 @@ def test_sizes_too_small_for_batch_norm_are_refused() -> None:
     with pytest.raises(ValueError, match="more than 1 value"):
         network(torch.zeros(1, 1, 8, 7))
     network(torch.zeros(1, 1, 8, 9))
+
+
+def test_batch_norm_is_settled_on_whole_batches_of_the_final_weights() -> None:
+    dataset = made_dataset()
+    bands = tuple(BandSpec(name=band.name, scale="db", mean=band.mean, std=band.std) for band in dataset.bands)
+    network = build_network("unet", bands=2, classes=3, options={"width": 4, "depth": 1, "stem": 1})
+    run = _Run(dataset, bands, network, TINY, TINY.steps)
+    training = dataset.split("train")
+    run.settle(training)
+    first = next(module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
+    norm = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    with torch.no_grad():
+        means = torch.stack([first(run.batch(training, step)[0]).mean((0, 2, 3)) for step in range(16)])
+    # float32 sums over 16 batches of 3 x 32 x 32 values
+    torch.testing.assert_close(norm.running_mean, means.mean(0), rtol=1e-4, atol=1e-5)
+    assert norm.momentum == 0.1
 
 
 @pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"steps": 0}, {"epochs": -1.0}, {"warm_up": 1.0}, {"batch": 0}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
@@ -16,6 +17,7 @@ from sarseg.raster.dem import Dem
 from sarseg.scene.model import Scene
 
 _ROOM_M = 1000.0  # around the producer's grid points: relief moves the image's edges, and their lines bend between the points
+_COARSEST_M = 10_000.0
 _METRES_PER_DEGREE = 111_319.5
 _SAMPLES = 128
 _LON_LAT = CRS.from_epsg(4326)
@@ -39,8 +41,8 @@ def choose_extent(scene: Scene, dem: Dem, *, crs: str | None, spacing_m: float) 
 
     InputError when the DEM misses the scene; UsageError for a CRS or a spacing that makes no sense.
     """
-    if not spacing_m > 0:
-        raise UsageError(f"the spacing is positive, not {spacing_m} m")
+    if not 0 < spacing_m <= _COARSEST_M:
+        raise UsageError(f"the spacing is above 0 and at most {_COARSEST_M:g} m, not {spacing_m:g} m")
     lon_deg, lat_deg = _unwrapped(scene.geolocation_grid.lon_deg), scene.geolocation_grid.lat_deg
     target = _parse(crs) if crs is not None else utm_crs(float(lon_deg.mean()), float(lat_deg.mean()))
     unit = _METRES_PER_DEGREE if target.is_geographic else 1.0
@@ -65,9 +67,13 @@ def choose_extent(scene: Scene, dem: Dem, *, crs: str | None, spacing_m: float) 
 
 def _parse(text: str) -> CRS:
     try:
-        return CRS.from_user_input(text)
+        with rasterio.Env():  # else GDAL prints its own line
+            crs = CRS.from_user_input(text)
     except (CRSError, ValueError) as error:  # ValueError: EPSG: without a number
         raise UsageError(f"'{text}' is no coordinate system", None, "write it like EPSG:32633") from error
+    if not (crs.is_projected or crs.is_geographic):  # of heights, of the Earth's centre, of a building site
+        raise UsageError(f"'{text}' is no coordinate system of a map", None, "write it like EPSG:32633")
+    return crs
 
 
 def _unwrapped(lon_deg: NDArray[np.float64]) -> NDArray[np.float64]:

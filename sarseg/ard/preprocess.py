@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from sarseg.product.folder import create_product
 from sarseg.progress import Progress, silent
 from sarseg.radar.lattice import plan_lattice
 from sarseg.radar.lut import QUANTITIES, Quantity
-from sarseg.raster.cog import Compression
+from sarseg.raster.cog import Compression, check_space
 from sarseg.raster.dem import Dem, VerticalDatum, open_dem
 from sarseg.scene.model import Scene
 from sarseg.scene.open import open_scene
@@ -37,6 +38,7 @@ DemPaths = str | Path | Sequence[str | Path]
 """A file or a folder of tiles, or several."""
 
 _GDAL_CACHE_BYTES = 256 << 20  # rasterio hands the number to GDALSetCacheMax, which counts bytes
+_LEAST_BYTES_PX = 4 + 4 + 1  # the least product: one image, its incidence, the mask; uncompressed
 _COVERED = 0.99
 
 
@@ -96,6 +98,7 @@ def preprocess(
     scene, heights, extent = _open(scene_path, dem, options)
     name = f"{scene.id}_{options.radiometry}"
     with create_product(Path(out_dir) / name) as folder:
+        check_space(folder.path, _LEAST_BYTES_PX * math.prod(extent.grid.shape))  # before the DEM is read
         scratch = folder.path / "scratch"
         job = make_job(scene.unpacked(scratch), heights, extent, options)
         with open_sink(folder.path, job, options.compress, len(blocks(job.grid.shape)), progress) as sink:

@@ -35,7 +35,7 @@ from sarseg.simulate.options import Direction
 
 DOWNLOADS, LEE_ARD = "downloads", "ard-lee"
 SUMMARY, COMPARISON = "summary.json", "comparison.png"
-FULL_SIZE_PX = 1024
+FULL_SIZE_PX = 1408
 """Side of the landscape for which pipelines/demo.yaml is written, in pixels of 10 m."""
 CENTRE_M = (663_790.0, 5_329_760.0)
 """Middle of every made-up landscape, UTM zone 32N."""
@@ -45,6 +45,8 @@ BASELINE_SHARE = (0.70, 0.90)
 """The best baseline's accuracy on a landscape that is neither trivial nor hopeless."""
 ORBITS: tuple[tuple[Direction, float], ...] = (("ascending", 36.0), ("descending", 42.0))
 """Pass and incidence (degrees, at the landscape's middle) of the two scenes."""
+FIELD_HA = 40.0
+"""Median field of the landscapes: large, as on polders and plains."""
 _BOXCAR_PX = 5
 
 
@@ -211,7 +213,7 @@ def simulate_scenes(folder: Path, seed: int, size_px: int, progress: Progress = 
     from sarseg.simulate.sentinel1 import simulate_sentinel1
 
     downloads = folder / DOWNLOADS
-    landscape = LandscapeOptions(seed=seed, size_px=size_px)
+    landscape = LandscapeOptions(seed=seed, size_px=size_px, field_ha=FIELD_HA)
     scenes = [Sentinel1Options(seed=seed, direction=direction, incidence_deg=incidence_deg) for direction, incidence_deg in ORBITS]
 
     def simulate() -> None:

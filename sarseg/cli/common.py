@@ -58,6 +58,8 @@ def start_talking(options: Settings) -> None:
     root.addHandler(_Stderr())
     level = logging.DEBUG if options.debug else logging.WARNING if options.quiet else logging.INFO
     logging.getLogger("sarseg").setLevel(level)
+    # GDAL's own words: what they are about comes as an error of ours
+    logging.getLogger("rasterio").setLevel(logging.DEBUG if options.debug else logging.CRITICAL)
 
     def show(message: Warning | str, *_place: object, **_more: object) -> None:
         logging.getLogger("sarseg").warning("%s", message)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command("demo")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder for all that is made.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Landscapes, each with its speckle and training.")
-@click.option("--size", "size_px", type=click.IntRange(128, 4096), default=1024, show_default=True, help="Side of a landscape, pixels.")
+@click.option("--size", "size_px", type=click.IntRange(384, 4096), default=1408, show_default=True, help="Side of a landscape, pixels.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json instead of the table.")
 def command(out: Path, seeds: int, size_px: int, as_json: bool) -> None:
     """Show the whole line on simulated scenes in a few minutes.

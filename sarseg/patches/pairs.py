@@ -56,7 +56,7 @@ class MaskCodes:
         values = mask.read_codes(window)
         if values.min() < 0 or values.max() > IGNORE:
             raise InputError(f"mask values {values.min()}..{values.max()} are no codes 0..255", mask.path)
-        codes = self.table[values]
+        codes = np.asarray(self.table[values], np.uint8)
         wrong = ~np.isin(codes, [NODATA, IGNORE, *self.legend.codes])
         if wrong.any():
             raise InputError(f"mask value {int(values[wrong][0])} is not in the legend", mask.path)

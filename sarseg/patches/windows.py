@@ -325,7 +325,8 @@ def _lonlat_boxes(grids: Sequence[MapGrid], reach_m: float) -> Boxes:
         raise InputError("an image lies nowhere on the earth by its CRS", hint="check the georeference")
     margin = reach_m / 2 / _M_PER_DEG
     margin_lon = margin / np.cos(np.radians(np.minimum(np.abs(boxes[:, [1, 3]]).max(1) + margin, 89.0)))
-    return boxes + np.stack([-margin_lon, np.full_like(margin_lon, -margin), margin_lon, np.full_like(margin_lon, margin)], axis=1)
+    margins = [-margin_lon, np.full_like(margin_lon, -margin), margin_lon, np.full_like(margin_lon, margin)]
+    return np.asarray(boxes + np.stack(margins, axis=1))
 
 
 def _islands(boxes: Boxes) -> NDArray[np.int64]:

@@ -93,6 +93,12 @@ class RadarGrid:
             raise ValueError(f"{count} range records, {len(self.record_coefficients)} polynomials")
         if not np.all(np.diff(self.record_t_s) > 0):
             raise ValueError("the times of the range records must increase")
+        steps = {"line interval": self.line_interval_s, "pixel spacing": self.pixel_spacing_m, "wavelength": self.wavelength_m}
+        for what, value in steps.items():
+            if not value > 0:
+                raise ValueError(f"the {what} is positive, not {value}")
+        if min(self.shape) < 1:
+            raise ValueError(f"an image has lines and pixels, not {self.shape}")
 
     def line_time_s(self, line: Floats | float) -> Floats:
         """Image time of a line: zero-Doppler time less the residual bistatic term; seconds after the epoch."""

@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 POINTS = 8
 """Vectors in one interpolation."""
 
+_LEAST_RADIUS_M = 6.3e6  # inside of every point of the Earth's surface
+
 REACH_STEPS = 3.0
 """The orbit reaches so many vector steps beyond its first and last vector.
 
@@ -51,6 +53,8 @@ class Orbit:
             raise ValueError(f"{count} times, positions {self.position_m.shape}, velocities {self.velocity_m_s.shape}")
         if not np.all(np.diff(self.t_s) > 0):
             raise ValueError("the times of an orbit must increase")
+        if not (np.linalg.norm(self.position_m, axis=1) > _LEAST_RADIUS_M).all() or not self.velocity_m_s.any(axis=1).all():
+            raise ValueError("an orbit vector lies inside of the Earth or stands still")
 
     @property
     def reach_s(self) -> tuple[float, float]:

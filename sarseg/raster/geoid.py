@@ -28,6 +28,9 @@ GRID_FILES: dict[GeoidModel, tuple[str, ...]] = {
 }
 """Names of the grids in PROJ's data, new and old."""
 
+_HIGHEST_M = 120.0  # undulations lie within -107..+86 m
+_HINT = "give a grid of PROJ-data, such as us_nga_egm96_15.tif"
+
 _EPSG_HEIGHT: dict[str, GeoidModel] = {"5773": "egm96", "3855": "egm2008"}
 
 
@@ -52,7 +55,10 @@ class Geoid:
         grid = self.raster.grid
         with self._lock:
             if "grid" not in self._values:
-                self._values["grid"] = self.raster.read()[0]
+                values = self.raster.read()[0]
+                if not np.all(np.abs(values[np.isfinite(values)]) <= _HIGHEST_M):
+                    raise InputError("the geoid grid holds no undulations", self.raster.path, _HINT)
+                self._values["grid"] = values
         values = self._values["grid"]
         turn = round(360.0 / grid.spacing[0])
         wraps = values.shape[1] >= turn
@@ -112,7 +118,7 @@ def open_geoid(model: GeoidModel, file: Path | None = None) -> Geoid:
     raster = open_raster(path)
     crs = raster.grid.crs
     if crs is not None and not crs.is_geographic:
-        raise InputError("the geoid grid is not in degrees", path, "give a grid of PROJ-data, such as us_nga_egm96_15.tif")
+        raise InputError("the geoid grid is not in degrees", path, _HINT)
     return Geoid(raster=raster, model=_model_of(raster, Path(path)))
 
 

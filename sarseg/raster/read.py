@@ -131,7 +131,7 @@ def _dataset(raster: Raster) -> Iterator[Any]:
         cache[key] = dataset
         yield dataset
     except RasterioError as error:
-        raise InputError("the raster is damaged or changed while it was read", raster.path, str(error)) from error
+        raise InputError("the raster is damaged or changed while it was read", raster.path, str(error.__cause__ or error)) from error
 
 
 def close_handles() -> None:

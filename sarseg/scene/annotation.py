@@ -47,8 +47,15 @@ class Annotation:
 def read_annotation(root: Element) -> Annotation:
     """A product annotation of a detected, ground range image (GRD).
 
-    The first line's time is the epoch. InputError for anything that is missing, and for other product types.
+    The first line's time is the epoch. InputError for anything that is missing or cannot be, and for other product types.
     """
+    try:
+        return _read_annotation(root)
+    except ValueError as error:  # of the types, which refuse values that no radar has
+        raise InputError(str(error), root.where, "the annotation is damaged") from error
+
+
+def _read_annotation(root: Element) -> Annotation:
     header, image = root.find("adsHeader"), root.find("imageAnnotation/imageInformation")
     product_type = header.text("productType")
     if product_type != "GRD":
@@ -135,6 +142,8 @@ def _radar_grid(root: Element, epoch_utc: np.datetime64) -> RadarGrid:
 def read_geolocation_grid(root: Element, epoch_utc: np.datetime64) -> GeolocationGrid:
     """The located points of a product annotation."""
     points = root.all("geolocationGrid/geolocationGridPointList/geolocationGridPoint")
+    if not points:
+        raise InputError("no points in the geolocation grid", root.where, "the annotation is damaged")
 
     def column(name: str) -> Floats:
         return np.array([point.number(name) for point in points])

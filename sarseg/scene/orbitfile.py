@@ -49,6 +49,8 @@ def read_eof(path: str | Path, scene: Scene) -> Orbit:
     if len(before) < MARGIN_VECTORS or len(after) < MARGIN_VECTORS:
         held = f"{times[0]} to {times[-1]}" if times else "nothing"
         raise InputError(f"the orbit file holds {held}, too little around {scene.start_utc} to {scene.stop_utc}", path, _HINT)
+    if not np.all(np.diff(t_s) > 0):
+        raise InputError("the times of the orbit file do not increase", path, _HINT)
     keep = range(max(0, before[-1] + 1 - _KEEP_VECTORS), min(len(vectors), after[0] + _KEEP_VECTORS))
     return Orbit(
         epoch_utc=scene.grid.epoch_utc,

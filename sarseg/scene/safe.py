@@ -144,8 +144,8 @@ class Element:
         return (found.node.text or "").strip()
 
     def number(self, path: str) -> float:
-        """The number at a path."""
-        return self._convert(path, float)
+        """The number at a path; InputError when it is not finite."""
+        return self._convert(path, lambda text: float(_finite(np.float64(text))))
 
     def integer(self, path: str) -> int:
         """The whole number at a path."""
@@ -156,8 +156,8 @@ class Element:
         return self._convert(path, utc)
 
     def numbers(self, path: str) -> Floats:
-        """The numbers at a path, float64 (n,)."""
-        return self._convert(path, lambda text: np.array(text.split(), np.float64))
+        """The numbers at a path, float64 (n,); InputError when one is not finite."""
+        return self._convert(path, lambda text: _finite(np.array(text.split(), np.float64)))
 
     def flag(self, path: str) -> bool:
         """True or false at a path."""
@@ -179,6 +179,12 @@ def parse(content: bytes, where: str) -> Element:
         return Element(node=etree.fromstring(content, parser), where=where)
     except etree.XMLSyntaxError as error:
         raise InputError("not well-formed XML", where, f"{error}; download it again") from error
+
+
+def _finite(values: V) -> V:
+    if not np.isfinite(values).all():  # type: ignore[call-overload]
+        raise ValueError("not finite")
+    return values
 
 
 def utc(text: str) -> np.datetime64:

@@ -20,7 +20,7 @@ def surface(lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64]) -> NDArr
     """Earth-fixed positions in metres at height 0, float64 (..., 3); a point at height h is this plus h times `normal`."""
     up = normal(lon_deg, lat_deg)
     curvature_m = WGS84_A_M / np.sqrt(1.0 - WGS84_E2 * up[..., 2:] ** 2)
-    return up * curvature_m * np.array([1.0, 1.0, 1.0 - WGS84_E2])
+    return np.asarray(up * curvature_m * np.array([1.0, 1.0, 1.0 - WGS84_E2]))
 
 
 def geodetic(ecef_m: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -173,7 +173,7 @@ def ground_point(
         turning = slant * (np.cos(angle) * right - np.sin(angle) * down)
         slope = np.sum(turning * normal(lon_deg, lat_deg), axis=-1)
         angle = angle + ((height_m - height) / slope)[..., np.newaxis]
-    return position + slant * (np.cos(angle) * down + np.sin(angle) * right)
+    return np.asarray(position + slant * (np.cos(angle) * down + np.sin(angle) * right))
 
 
 def incidence_deg(track: Track, t_s: NDArray[np.float64], points_m: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -182,7 +182,7 @@ def incidence_deg(track: Track, t_s: NDArray[np.float64], points_m: NDArray[np.f
     lon_deg, lat_deg, _ = geodetic(points_m)
     sight = position - points_m
     cosine = np.sum(sight * normal(lon_deg, lat_deg), axis=-1) / np.linalg.norm(sight, axis=-1)
-    return np.degrees(np.arccos(cosine))
+    return np.asarray(np.degrees(np.arccos(cosine)))
 
 
 @njit(nogil=True, cache=True)

@@ -28,7 +28,7 @@ def noise_power(vectors: NoiseVectors, shape: tuple[int, int], window: Window) -
     for first_line, first_pixel, last_line, last_pixel, lines, factors in vectors.blocks:
         inside = np.ix_((line >= first_line) & (line <= last_line), (pixel >= first_pixel) & (pixel <= last_pixel))
         factor[inside] = np.interp(line[inside[0][:, 0]], lines, factors)[:, np.newaxis]
-    return power * factor
+    return np.asarray(power * factor)
 
 
 def _range_vector(nodes: NDArray[np.float64], values: NDArray[np.float64], pixel: NDArray[np.float64]) -> NDArray[np.float64]:

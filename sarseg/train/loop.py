@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _SCORED_PIXELS = 200_000  # of the validation, for the temperature
 _LOG_EVERY = 10
+_SETTLING = 16  # batches over which batch norm's statistics are taken before a network is judged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +154,8 @@ class _Run:
             value = _finite(loss, step, samples)
             if (step + 1) % _LOG_EVERY == 0 or step + 1 in checks:
                 self.rows.append({"step": step + 1, "lr": rate, "loss": value})
+            if step + 1 in checks:
+                self.settle(training)
             if step + 1 in checks and len(validation):
                 score = self.validate(validation)
                 self.rows[-1] |= {"val_loss": score.loss, "val_miou": score.accuracy.miou, "val_oa": score.accuracy.oa}
@@ -161,6 +164,23 @@ class _Run:
                     best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}, score
             progress(step + 1, self.steps, f"train, loss {value:.3f}" + (f", mIoU {best[1].accuracy.miou:.3f}" if best else ""))
         return best if best is not None else (self.network.state_dict(), None)
+
+    def settle(self, training: NDArray[np.int64]) -> None:
+        """Take batch norm's statistics anew, for the weights as they are, over several batches (Wu and Johnson 2021, section 3).
+
+        The running ones look back at ten small batches and other weights, which can cost points of accuracy in eval mode.
+        """
+        norms = {module: module.momentum for module in self.network.modules() if isinstance(module, nn.BatchNorm2d)}
+        for module in norms:
+            module.reset_running_stats()
+            module.momentum = None  # torch's word for a plain mean
+        self.network.train()
+        for step in range(_SETTLING if norms else 0):
+            images = self.batch(training, step)[0].to(self.device).contiguous(memory_format=torch.channels_last)
+            with torch.no_grad(), self.precision():
+                self.network(images)
+        for module, momentum in norms.items():
+            module.momentum = momentum
 
     def batches(self, training: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
         """The batch of every step, made one step ahead in a thread of its own."""
