@@ -49,7 +49,7 @@ def prepare(folder: Path, work: Path) -> Path:
     """Labels with our codes and the data set; returns its folder."""
     names = {part: chips(folder, part) for part in ("train", "val", "test")}
     sources = []
-    for chip in sum(names.values(), []):
+    for chip in (chip for part in names.values() for chip in part):
         labels = make_labels(
             folder / f"{chip}_LabelHand.tif", image_of(folder, chip), work / "labels" / f"{chip}.tif", legend=LEGEND, remap=REMAP
         )

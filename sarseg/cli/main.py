@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 import traceback
@@ -15,7 +16,7 @@ import click
 
 from sarseg import __version__
 from sarseg.cli.common import Settings, start_talking
-from sarseg.errors import MissingError, SarsegError
+from sarseg.errors import InputError, MissingError, SarsegError
 
 COMMANDS = (
     ("info", "Say what a scene, product, dataset, map or model is."),
@@ -36,6 +37,8 @@ _INTERRUPTED = 128 + signal.SIGINT
 _TERMINATED = 128 + signal.SIGTERM
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_MEMORY = re.compile("allocate memory|out of memory", re.IGNORECASE)  # torch's words
+_IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG}
 
 
 class LazyGroup(click.Group):
@@ -82,12 +85,17 @@ def explain(error: BaseException) -> SarsegError | None:
     while seen is not None:
         if isinstance(seen, SarsegError):
             return seen
-        if isinstance(seen, MemoryError):
-            return MissingError("the memory is full", hint="end other programs, or use a smaller --size or window")
+        if isinstance(seen, MemoryError) or (isinstance(seen, RuntimeError) and _NO_MEMORY.search(str(seen))):
+            return MissingError("the memory is full", hint="end other programs, or use smaller patches, batches, windows or networks")
         if isinstance(seen, OSError) and seen.errno in _FULL:
             return MissingError("the disk is full", seen.filename, "free some space and repeat; nothing half-written is left")
         if isinstance(seen, OSError) and seen.errno in _FORBIDDEN:
             return MissingError("no permission", seen.filename, "change the permissions, or choose another folder")
+        if isinstance(seen, OSError) and seen.errno in _IN_THE_WAY:
+            what = (seen.strerror or "cannot be made").lower()
+            return InputError(f"the path cannot be used: {what}", seen.filename2 or seen.filename, "choose another one")
+        if "proj.db" in str(seen):
+            return MissingError("PROJ's database proj.db is not found", hint="unset PROJ_DATA and PROJ_LIB, or let them name its folder too")
         seen = seen.__cause__
     return None
 
@@ -143,6 +151,8 @@ def main() -> None:
     # threads of the network that wait in a loop for each other, while other programs want the processors, made the training
     # take 2.5 times the processor time (measured, 2 of 2 processors busy); read when torch is loaded
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "--debug" not in sys.argv:
+        os.environ.setdefault("CPL_LOG", os.devnull)  # what GDAL and libtiff would print beside our line
     signal.signal(signal.SIGTERM, _terminated)
     try:
         code = run(sys.argv[1:])

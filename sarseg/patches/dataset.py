@@ -142,7 +142,7 @@ def _open_ours(path: Path, legend: Legend | None) -> Dataset:
         if len(patches.images) != count or len(patches.masks) != count:
             raise InputError(f"the arrays have not the {count} patches of {DATASET}", path)
     else:
-        patches = _Files(path, tuple(index["file"].tolist()))
+        patches = _Files(path, tuple(index["file"].tolist()), len(bands), size)
     return Dataset(
         path=path,
         size=size,
@@ -205,10 +205,16 @@ class _Files:
 
     path: Path
     names: tuple[str, ...]
+    bands: int
+    size: int
 
     def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         mask = open_raster(self.path / "masks" / self.names[index]).read_codes()
-        return open_raster(self.path / "images" / self.names[index]).read(), np.asarray(mask, np.uint8)
+        image = open_raster(self.path / "images" / self.names[index])
+        want = (self.bands, self.size, self.size)
+        if (len(image.bands), *image.grid.shape) != want or mask.shape != want[1:]:
+            raise InputError(f"the patch has not the {want[0]} bands and {want[1]} x {want[2]} pixels of {DATASET}", image.path)
+        return image.read(), np.asarray(mask, np.uint8)
 
 
 @dataclass(frozen=True)

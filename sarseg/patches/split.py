@@ -65,6 +65,8 @@ class PatchOptions:
     def __post_init__(self) -> None:
         if self.size < 1 or (self.stride is not None and self.stride < 1) or (self.count is not None and self.count < 1):
             raise UsageError(f"size {self.size}, stride {self.stride} and count {self.count} must be at least 1")
+        if self.seed < 0:
+            raise UsageError(f"the seed is 0 or more, not {self.seed}")
         if self.stride is not None and self.count is not None:
             raise UsageError("windows come from a grid (stride) or at random (count), not both")
         if not 0 <= self.min_valid <= 1:

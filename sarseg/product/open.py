@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sarseg.errors import InputError
 from sarseg.grid import MapGrid
-from sarseg.legend import Legend
+from sarseg.legend import IGNORE, NODATA, Legend
 from sarseg.masks import INVALID, Mask
 from sarseg.product import folder as names
 from sarseg.raster.read import Raster, open_raster
@@ -116,8 +116,12 @@ class LandcoverMap:
     item: dict[str, Any] = field(hash=False)
 
     def codes(self, window: Window | None = None) -> NDArray[np.uint8]:
-        """Class codes uint8 (rows, cols); 0 = nodata."""
-        return np.asarray(self.raster.read_codes(window), np.uint8)
+        """Class codes uint8 (rows, cols); 0 = nodata. InputError for a code that is no class of the legend."""
+        codes = self.raster.read_codes(window)
+        unknown = codes[~np.isin(codes, [NODATA, IGNORE, *self.legend.codes])]
+        if unknown.size:
+            raise InputError(f"code {unknown[0]} is no class of the map", self.raster.path, "its tags should hold class_1=..., class_2=...")
+        return np.asarray(codes, np.uint8)
 
     def confidence(self, window: Window | None = None) -> NDArray[np.uint8] | None:
         """Confidence uint8 (rows, cols) as written by `predict`, or None without such a file."""

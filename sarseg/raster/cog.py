@@ -84,7 +84,7 @@ def create_cog(path: Path, spec: CogSpec) -> Iterator[CogWriter]:
     try:
         with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES), _said(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = len(spec.bands) * math.prod(spec.grid.shape)
+            pixels = len(spec.bands) * math.prod(-(-side // BLOCK) * BLOCK for side in spec.grid.shape)  # whole blocks are stored
             check_space(path.parent, 2 * np.dtype(spec.dtype).itemsize * pixels)  # the uncompressed file and the final one
             with _create(raw, spec) as dataset:
                 _describe(dataset, spec)
@@ -101,7 +101,7 @@ def check_space(folder: Path, size_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size_bytes:
         raise MissingError(
-            f"not enough disk space: {size_bytes / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free",
+            f"not enough disk space: {size_bytes / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free",
             folder,
             "free some, or write to another disk",
         )

@@ -44,7 +44,7 @@ class Raster:
     """Size and time of change of the file (0, 0 where there is no plain file): a changed file is opened anew."""
 
     def read(self, window: Window | None = None, bands: Sequence[str] | None = None) -> NDArray[np.float32]:
-        """Values as float32 (band, rows, cols): scale and offset applied, NaN where the file says nodata or masks.
+        """Values as float32 (band, rows, cols): scale and offset applied, NaN where the file says nodata or masks, or is infinite.
 
         Parameters
         ----------
@@ -64,7 +64,9 @@ class Raster:
                 scale, offset = dataset.scales[index - 1], dataset.offsets[index - 1]
                 if (scale, offset) != (1.0, 0.0):
                     data[at] = data[at] * wide(scale) + wide(offset)
-        return np.asarray(data, np.float32)
+        values = np.asarray(data, np.float32)
+        values[np.isinf(values)] = np.nan
+        return values
 
     def read_codes(self, window: Window | None = None, band: int = 0) -> NDArray[Any]:
         """Integers as they are stored, (rows, cols), of the band with 0-based number `band`.
