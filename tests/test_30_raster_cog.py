@@ -118,9 +118,18 @@ def test_after_an_error_the_old_file_stands_and_nothing_else(tmp_path):
 
 def test_a_disk_that_is_too_small_is_said_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr(cog.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 1000})())
-    with pytest.raises(MissingError, match="not enough disk space: 19.5 MB needed, 0.0 MB free"), create_cog(tmp_path / "a.tif", POWER):
+    with pytest.raises(MissingError, match=r"not enough disk space: 25\.2 MB needed, 0\.0 MB free"), create_cog(tmp_path / "a.tif", POWER):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_whole_blocks_count_for_the_space(tmp_path, monkeypatch):
+    one = CogSpec(
+        grid=MapGrid(crs=None, transform=Affine.identity(), shape=(1, 1)), dtype="uint8", bands=("a",), nodata=0, overviews="mode"
+    )
+    monkeypatch.setattr(cog.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 2 * BLOCK**2 - 1})())
+    with pytest.raises(MissingError, match=r"not enough disk space: 0\.5 MB"), create_cog(tmp_path / "a.tif", one):
+        pass
 
 
 def test_a_block_of_the_wrong_kind_is_refused(tmp_path):

@@ -167,6 +167,12 @@ def test_geoid_is_found_in_projs_folders(tmp_path, monkeypatch, geoid_file):
     assert open_dem([path]).geoids["egm96"].raster.path == str(tmp_path / geoid_file.name)
 
 
+def test_a_raster_of_heights_is_no_geoid(tmp_path):
+    file = write(tmp_path / "hills.tif", np.full((3, 3), 400.0), Affine(1, 0, 11, 0, -1, 43), crs="EPSG:4326")
+    with pytest.raises(InputError, match="no undulations"):
+        open_geoid("egm96", file).undulation_m(np.array([12.5]), np.array([42.0]))
+
+
 def test_heights_in_feet_are_refused(tmp_path):
     path = write(tmp_path / "feet.tif", hills((3, 4)), Affine(0.1, 0, 12, 0, -0.1, 42), crs="EPSG:4326+6360")
     with pytest.raises(InputError, match="foot"):

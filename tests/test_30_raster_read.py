@@ -9,7 +9,7 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
-from sarseg.errors import InputError
+from sarseg.errors import InputError, MissingError
 from sarseg.raster.read import open_raster
 from sarseg.tiles import Window
 
@@ -132,6 +132,19 @@ def test_a_truncated_file_fails_when_it_is_read(tmp_path):
     path.write_bytes(path.read_bytes()[:100_000])
     with pytest.raises(InputError, match=r"damaged|cannot be read"):
         open_raster(path).read()
+
+
+def test_infinite_values_are_nodata(tmp_path):
+    data = np.array([[[1.0, np.inf], [-np.inf, 1e300]]])
+    got = open_raster(write(tmp_path / "a.tif", data)).read()[0]
+    np.testing.assert_array_equal(got, np.array([[1.0, np.nan], [np.nan, np.nan]], "f4"))
+
+
+def test_a_file_that_may_not_be_read_is_missing_permission(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.tif", np.ones((1, *SHAPE), "u1"))
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(MissingError, match="no permission to read"):
+        open_raster(path)
 
 
 def test_an_unknown_band_is_named(tmp_path):

@@ -167,3 +167,7 @@ def test_a_map_finds_its_names_in_the_tiff_alone(tmp_path):
     put(tmp_path / "bare.tif", codes, nodata=0)
     with pytest.raises(InputError, match="names no classes"):
         open_map(tmp_path / "bare.tif")
+    codes[3, 4] = 77
+    put(tmp_path / "odd.tif", codes, nodata=0, overviews="mode", tags=LEGEND.tags())
+    with pytest.raises(InputError, match="code 77 is no class of the map"):
+        open_map(tmp_path / "odd.tif").codes()

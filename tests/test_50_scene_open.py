@@ -276,6 +276,35 @@ def test_files_that_do_not_fit_together_are_refused(product, tmp_path, old, new,
         open_scene(folder)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "old", "new", "message"),
+    [
+        ("annotation/*.xml", "<rangePixelSpacing>", "<rangePixelSpacing>-", "pixel spacing is positive, not -10"),
+        ("annotation/*.xml", "<azimuthTimeInterval>", "<azimuthTimeInterval>-", "line interval is positive"),
+        ("annotation/*.xml", "<numberOfSamples>", "<numberOfSamples>-", "lines and pixels, not"),
+        ("annotation/*.xml", "<radarFrequency>", "<radarFrequency>-", "wavelength is positive"),
+        ("annotation/*.xml", "<rangePixelSpacing>1.000000e+01", "<rangePixelSpacing>nan", "rangePixelSpacing holds 'nan'"),
+        ("annotation/*.xml", "<position>", "<position><x>0</x><y>0</y><z>0</z>", "inside of the Earth"),
+        ("annotation/calibration/calibration*.xml", "<gamma count=", "<gamma>nan</gamma><gamma count=", "gamma holds 'nan'"),
+    ],
+)
+def test_numbers_that_cannot_be_are_bad_input(rome, tmp_path, pattern, old, new, message):
+    folder = tmp_path / rome.name
+    shutil.copytree(rome, folder)
+    edit(folder, pattern, old, new)
+    with pytest.raises(InputError, match=message):
+        open_scene(folder)
+
+
+def test_a_product_without_located_points_is_bad_input(rome, tmp_path):
+    folder = tmp_path / rome.name
+    shutil.copytree(rome, folder)
+    (path,) = folder.glob("annotation/*.xml")
+    path.write_text(path.read_text().replace("geolocationGridPoint>", "point>"))
+    with pytest.raises(InputError, match="no points in the geolocation grid"):
+        open_scene(folder)
+
+
 def test_a_missing_element_is_named_with_its_file(rome, tmp_path):
     folder = tmp_path / rome.name
     shutil.copytree(rome, folder)

@@ -364,6 +364,14 @@ def test_errors_are_told_by_their_codes(steep, tmp_path, monkeypatch):
         preprocess(safe, out, [copy_dem(steep, tmp_path / "void.tif", change=lambda heights: heights * np.nan)])
     with pytest.raises(UsageError, match="no coordinate system"):
         preprocess(safe, out, [steep.scene.dem], PreprocessOptions(crs="EPSG:nonsense"))
+    for crs in ("EPSG:5773", "EPSG:4978", 'LOCAL_CS["site"]'):
+        with pytest.raises(UsageError, match="no coordinate system of a map"):
+            preprocess(safe, out, [steep.scene.dem], PreprocessOptions(crs=crs))
+    for spacing_m in (-10.0, 0.0, np.nan, np.inf, 1e9):
+        with pytest.raises(UsageError, match="the spacing is above 0"):
+            preprocess(safe, out, [steep.scene.dem], PreprocessOptions(spacing_m=spacing_m))
+    with pytest.raises(MissingError, match="not enough disk space"):
+        preprocess(safe, out, [steep.scene.dem], PreprocessOptions(spacing_m=1e-3))
     with pytest.raises(UsageError, match="sigma1"):
         PreprocessOptions(radiometry="sigma1")
     assert not out.exists() or not any(out.iterdir())

@@ -111,6 +111,20 @@ def test_eight_png_pairs(folder: Folder) -> None:
     assert Legend.from_file(out / "legend.yaml") == LEGEND
 
 
+def test_a_patch_of_another_kind_is_told_when_it_is_read(folder: Folder) -> None:
+    for at in range(2):
+        folder.png(f"scene_{at}", (90, 130), at)
+    out = folder.run(9, 48, legend=LEGEND)
+    Image.fromarray(np.zeros((48, 48), np.uint8)).save(out / "images" / "00001.png")
+    Image.fromarray(np.zeros((48, 47), np.uint8)).save(out / "masks" / "00002.png")
+    data = open_dataset(out)
+    for at in range(2):
+        with pytest.raises(InputError, match="the patch has not the 3 bands and 48 x 48 pixels"):
+            data.read(at)
+    with pytest.raises(UsageError, match="the seed is 0 or more"):
+        folder.run(9, 48, legend=LEGEND, seed=-1)
+
+
 def test_eight_geotiff_pairs(folder: Folder) -> None:
     for at in range(8):
         folder.tiff(f"t{at}", (71 + at, 83), at, 600_000 + 100_000 * at)

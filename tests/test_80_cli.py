@@ -94,6 +94,12 @@ def test_wrong_use_is_one_line_and_2(args: list[str], says: str) -> None:
         (OSError(errno.EDQUOT, "Disk quota exceeded", "big.tif"), 4, "the disk is full [big.tif]: free"),
         (PermissionError(errno.EACCES, "Permission denied", "out"), 4, "no permission [out]: change"),
         (OSError(errno.EROFS, "Read-only file system", "out"), 4, "no permission [out]: change"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a.tif/x"), 3, "the path cannot be used: not a directory [a.tif/x]: choose"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", ".partial-x", None, "x"), 3, "the path cannot be used: is a directory [x]"),
+        (FileExistsError(errno.EEXIST, "File exists", "a.tif"), 3, "the path cannot be used: file exists [a.tif]"),
+        (ValueError("PROJ: Cannot find proj.db"), 4, "PROJ's database proj.db is not found: unset PROJ_DATA"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 4, "the memory is full"),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), 4, "the memory is full"),
         (MemoryError(), 4, "the memory is full"),
         (ZeroDivisionError("float\ndivision"), 1, "ZeroDivisionError: float division [a bug of ours]: repeat with `sarseg --debug"),
     ],
@@ -111,6 +117,35 @@ def test_every_error_is_one_line_with_its_exit_code(
     assert said.out == ""
     assert len(said.err.splitlines()) == 1
     assert said.err.startswith(f"sarseg: error: {says}")
+
+
+@pytest.mark.parametrize("words", [[], ["simulate"]])
+def test_without_a_command_the_help_is_shown(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert frame.run(words) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("Usage: sarseg")
+    assert "\nCommands:\n" in said.err
+
+
+def test_a_file_that_may_not_be_read_is_a_missing_permission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.tif").touch()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert frame.run(["info", str(tmp_path / "a.tif")]) == 4
+    assert capsys.readouterr().err.startswith("sarseg: error: no permission: ")
+
+
+def test_gdal_says_nothing_beside_our_line() -> None:
+    code = (
+        "import sys; sys.argv = ['sarseg', '--version']; import sarseg.cli.main as m\n"
+        "try: m.main()\n"
+        "except SystemExit: import rasterio.crs; rasterio.crs.CRS.from_user_input('EPSG:99999999')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "CRSError" in done.stderr
+    assert not any(line.startswith("ERROR") for line in done.stderr.splitlines())
 
 
 def test_a_cause_deeper_down_decides() -> None:

@@ -95,7 +95,9 @@ def explain(error: BaseException) -> SarsegError | None:
             what = (seen.strerror or "cannot be made").lower()
             return InputError(f"the path cannot be used: {what}", seen.filename2 or seen.filename, "choose another one")
         if "proj.db" in str(seen):
-            return MissingError("PROJ's database proj.db is not found", hint="unset PROJ_DATA and PROJ_LIB, or let them name its folder too")
+            return MissingError(
+                "PROJ's database proj.db is not found", hint="unset PROJ_DATA and PROJ_LIB, or let them name its folder too"
+            )
         seen = seen.__cause__
     return None
 
@@ -106,6 +108,8 @@ def _fail(line: str, code: int) -> int:
 
 
 def _usage(error: click.UsageError) -> int:
+    if isinstance(error, click.BadParameter) and error.message.endswith("is not readable."):
+        return _fail(f"no permission: {error.message} Change the permissions", MissingError.exit_code)
     command = error.ctx.command_path if error.ctx is not None else "sarseg"
     return _fail(f"{' '.join(error.format_message().split())} See {command} --help", 2)
 

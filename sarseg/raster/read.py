@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as GdalWindow
 
-from sarseg.errors import InputError
+from sarseg.errors import InputError, MissingError
 from sarseg.grid import MapGrid
 from sarseg.tiles import Window
 
@@ -93,11 +94,14 @@ class Raster:
 def open_raster(path: str | Path) -> Raster:
     """Open a raster of any format that GDAL reads, also inside an archive (`/vsizip/...`).
 
-    Bands are named by their descriptions, else b1, b2, ... InputError when the file is absent, damaged or no raster.
+    Bands are named by their descriptions, else b1, b2, ... InputError when the file is absent, damaged or no raster,
+    MissingError when it may not be read.
     """
     text = str(path)
     if not text.startswith("/vsi") and not Path(text).exists():
         raise InputError("no such file", text)
+    if not text.startswith("/vsi") and not os.access(text, os.R_OK):
+        raise MissingError("no permission to read", text, "change the permissions")
     try:
         with _open(text) as dataset:
             numbers = _band_numbers(dataset)
