@@ -106,9 +106,11 @@ def test_the_summary_holds_scenes_baselines_accuracies_times_and_paths(small_dem
     (seed,) = summary["seeds"]
     assert len(seed["scenes"]) == 2
     assert set(seed["baselines"]) == {"unfiltered", "boxcar 5x5", "Lee 7x7"}
-    ratio = (1 - seed["network"]["overall_accuracy"]) / (1 - max(one["overall_accuracy"] for one in seed["baselines"].values()))
-    for key in ("mean", "worst"):
-        assert summary["error_ratio"][key] == pytest.approx(ratio, rel=1e-12)
+    for kind, name in (("scenes", "error_ratio"), ("together", "mosaic_error_ratio")):
+        best = max(one[kind]["overall_accuracy"] for one in seed["baselines"].values())
+        ratio = (1 - seed["network"][kind]["overall_accuracy"]) / (1 - best)
+        for key in ("mean", "worst"):
+            assert summary[name][key] == pytest.approx(ratio, rel=1e-12)
     assert {"simulate", "line", "baselines", "line, train"} <= set(seed["seconds"])
     for path in (*summary["paths"].values(), *seed["paths"].values()):
         assert Path(path).exists()
@@ -124,9 +126,18 @@ def test_network_and_baselines_are_scored_on_the_same_held_out_pixels(small_demo
     inside = ((x >= X_M + 300) & (x <= X_M + 960))[np.newaxis, :] & ((y >= Y_M - 960) & (y <= Y_M + 960))[:, np.newaxis]
     want = confusion(np.where(inside, truth, 0).astype(np.uint8), codes, landcover.legend)
     assert want.sum() > 3000
-    np.testing.assert_array_equal(result.network.matrix, want)
+    np.testing.assert_array_equal(result.network.together.matrix, want)
+    each = np.zeros_like(want)
+    for path in result.outcome.maps:
+        one = open_map(path)
+        x, y = one.grid.centres()
+        inside = ((x >= X_M + 300) & (x <= X_M + 960))[np.newaxis, :] & ((y >= Y_M - 960) & (y <= Y_M + 960))[:, np.newaxis]
+        truth = open_raster(make_labels(result.folder / "downloads" / "truth.tif", path / "landcover.tif", tmp_path / "t.tif")).read_codes()
+        each += confusion(np.where(inside, truth, 0).astype(np.uint8), one.codes(), one.legend)
+    np.testing.assert_array_equal(result.network.scenes.matrix, each)
     for baseline in result.baselines.values():
-        np.testing.assert_array_equal(baseline.matrix.sum(1), want.sum(1))
+        np.testing.assert_array_equal(baseline.together.matrix.sum(1), want.sum(1))
+        np.testing.assert_array_equal(baseline.scenes.matrix.sum(1), 2 * want.sum(1))
     assert read_json(result.outcome.accuracy or Path())["overall_accuracy"] == pytest.approx(Accuracy(want, landcover.legend).oa)
 
 

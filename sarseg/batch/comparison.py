@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from sarseg.labels.resample import choose_rule, on_grid
 from sarseg.labels.sources import open_labels
 from sarseg.legend import Legend
 from sarseg.metrics import Accuracy, confusion, is_class
-from sarseg.nets.baselines import GaussianClassifier, fit_gaussian
+from sarseg.nets.baselines import fit_gaussian
 from sarseg.patches.store import INDEX
 from sarseg.patches.tally import read_index
 from sarseg.product.open import INCIDENCE_BAND, LandcoverMap, Product
@@ -51,12 +52,12 @@ class Region:
         on_map = on_grid(labels, landcover.grid, window, choose_rule(labels.grid, landcover.grid))
         return cls(grid=landcover.grid.crop(window), codes=landcover.codes(window), truth=on_map, legend=landcover.legend)
 
-    def window_in(self, product: Product) -> Window:
-        """The same pixels in a product; InputError when it is on another lattice, or does not hold them all."""
-        offset = product.grid.offset_of(self.grid)
+    def window_in(self, other: Product | LandcoverMap) -> Window:
+        """The same pixels in a product or map; InputError when it is on another lattice, or does not hold them all."""
+        offset = other.grid.offset_of(self.grid)
         window = None if offset is None else Window(row=offset[0], col=offset[1], rows=self.grid.shape[0], cols=self.grid.shape[1])
-        if window is None or window.clip(product.grid.shape) != window:
-            raise InputError("does not hold the region on the map's lattice", product.path)
+        if window is None or window.clip(other.grid.shape) != window:
+            raise InputError("does not hold the region on the map's lattice", other.path)
         return window
 
 
@@ -77,32 +78,57 @@ class TrainingPixels:
         return cls(codes=np.where(inside, codes, np.uint8(0)))
 
 
-def gaussian_map(
-    products: Sequence[Product], training: Sequence[TrainingPixels], region: Region, smooth: Filter | None = None
-) -> NDArray[np.uint8]:
-    """Codes uint8 (rows, cols) of a region by Gaussian maximum likelihood on dB of the bands and the incidence angle.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classified:
+    """Codes uint8 (rows, cols) of a region: one raster a scene, and one of all scenes together; 0 where there is no data."""
 
-    One classifier is fitted to the training pixels of all products. The products' likelihoods are multiplied where they
-    overlap, and by the classes' shares of the training pixels; 0 where no product has data.
+    scenes: tuple[NDArray[np.uint8], ...]
+    together: NDArray[np.uint8]
+
+
+def classify_gaussian(
+    products: Sequence[Product], training: Sequence[TrainingPixels], region: Region, smooth: Filter | None = None
+) -> Classified:
+    """A region by Gaussian maximum likelihood on dB of the bands and the incidence angle, with the classes' shares as priors.
+
+    Each scene has a classifier of its own, which does better than one for all. Together, likelihoods are multiplied.
 
     Parameters
     ----------
     training : of each product
     smooth : speckle filter on the map, before dB
     """
-    layers = [features(product, smooth) for product in products]
-    used = [(one.codes != 0) & (product.mask() == 0) for product, one in zip(products, training, strict=True)]
-    samples = np.concatenate([layer[:, here] for layer, here in zip(layers, used, strict=True)], axis=1)
-    codes = np.concatenate([one.codes[here] for one, here in zip(training, used, strict=True)])
-    classifier = fit_gaussian(samples, codes, priors="equal")
-    shares = np.array([np.count_nonzero(codes == code) for code in classifier.codes]) / len(codes)
-    total = np.zeros((len(shares), *region.grid.shape))
+    scenes, priors = [], np.zeros(len(region.legend.codes))
+    together = np.zeros((len(region.legend.codes), *region.grid.shape))
     seen = np.zeros(region.grid.shape, bool)
-    for product, layer in zip(products, layers, strict=True):
-        rows, cols = region.window_in(product).slices
-        _add_likelihood(classifier, layer[:, rows, cols], total, seen)
-    best = classifier.codes[(total + np.log(shares)[:, np.newaxis, np.newaxis]).argmax(0)]
-    return np.where(seen, best, np.uint8(0))
+    for product, one in zip(products, training, strict=True):
+        layer = features(product, smooth)
+        used = (one.codes != 0) & (product.mask() == 0)
+        classifier = fit_gaussian(layer[:, used], one.codes[used])
+        here = layer[(slice(None), *region.window_in(product).slices)]
+        valid = np.asarray(~np.isnan(here).any(0))
+        rows = [region.legend.index_of(int(code)) for code in classifier.codes]
+        likelihood = np.full((len(region.legend.codes), int(valid.sum())), -np.inf)
+        likelihood[rows] = classifier.log_likelihood(here[:, valid])
+        prior = np.zeros(len(region.legend.codes))
+        prior[rows] = classifier.log_prior
+        priors += prior / len(products)
+        scenes.append(_most_likely(likelihood, valid, region.legend))
+        together[:, valid] += likelihood - prior[:, np.newaxis]
+        seen |= valid
+    fused = together[:, seen] + priors[:, np.newaxis]  # the shares count once
+    return Classified(scenes=tuple(scenes), together=_most_likely(fused, seen, region.legend))
+
+
+def classified_by_network(maps: Sequence[LandcoverMap], region: Region) -> Classified:
+    """The scenes' maps in the region, and their mosaic, which the region was taken from."""
+    return Classified(scenes=tuple(one.codes(region.window_in(one)) for one in maps), together=region.codes)
+
+
+def _most_likely(likelihood: NDArray[np.float64], valid: NDArray[np.bool_], legend: Legend) -> NDArray[np.uint8]:
+    codes = np.zeros(valid.shape, np.uint8)
+    codes[valid] = np.array(legend.codes, np.uint8)[likelihood.argmax(0)]
+    return codes
 
 
 def features(product: Product, smooth: Filter | None = None) -> NDArray[np.float32]:
@@ -112,25 +138,30 @@ def features(product: Product, smooth: Filter | None = None) -> NDArray[np.float
     return np.concatenate([decibel, product.read(bands=(INCIDENCE_BAND,))]).astype(np.float32)
 
 
-def _add_likelihood(
-    classifier: GaussianClassifier, layer: NDArray[np.float32], total: NDArray[np.float64], seen: NDArray[np.bool_]
-) -> None:
-    valid = ~np.isnan(layer).any(0)
-    total[:, valid] += classifier.log_likelihood(layer[:, valid])
-    seen |= valid
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Accuracy of the scenes' maps, each against the same truth, their pixels counted together; and of all scenes together."""
+
+    scenes: Accuracy
+    together: Accuracy
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"scenes": self.scenes.to_dict(), "together": self.together.to_dict()}
 
 
-def score(region: Region, others: Mapping[str, NDArray[np.uint8]]) -> tuple[Accuracy, dict[str, Accuracy]]:
-    """Accuracy of the map and of other codes (rows, cols) of its region, on the pixels that have a label and all codes."""
-    scored = is_class(region.truth) & (region.codes != 0)
-    for codes in others.values():
-        scored &= codes != 0
+def score(region: Region, made: Mapping[str, Classified]) -> dict[str, Scores]:
+    """Accuracies by name, all on the same pixels: those with a label and a class in every raster."""
+    scored = is_class(region.truth)
+    for one in made.values():
+        for codes in (*one.scenes, one.together):
+            scored &= codes != 0
     truth = np.where(scored, region.truth, np.uint8(0))
 
-    def accuracy(codes: NDArray[np.uint8]) -> Accuracy:
-        return Accuracy(confusion(truth, codes, region.legend), region.legend)
+    def accuracy(rasters: Sequence[NDArray[np.uint8]]) -> Accuracy:
+        return Accuracy(np.sum([confusion(truth, codes, region.legend) for codes in rasters], axis=0), region.legend)
 
-    return accuracy(region.codes), {name: accuracy(codes) for name, codes in others.items()}
+    return {name: Scores(accuracy(one.scenes), accuracy([one.together])) for name, one in made.items()}
 
 
 def draw(path: Path, region: Region, product: Product, baseline: NDArray[np.uint8], captions: Sequence[str]) -> None:

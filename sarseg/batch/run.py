@@ -35,7 +35,7 @@ class Outcome:
     ----------
     landcover : folder of the final map
     accuracy : JSON with the map's accuracy; None when the pipeline names nothing that was kept out of the training
-    scenes, products : names of the downloads that are in the map, and the product folder of each
+    scenes, products, maps : names of the downloads that are in the map, the product folder and the map folder of each
     failed : error of each scene that is not
     seconds : wall time of each step's work, 0 when it had been done before
     """
@@ -44,6 +44,7 @@ class Outcome:
     accuracy: Path | None
     scenes: tuple[str, ...]
     products: tuple[Path, ...]
+    maps: tuple[Path, ...]
     failed: Mapping[str, Exception]
     seconds: Mapping[str, float]
 
@@ -54,6 +55,7 @@ class Outcome:
             "accuracy": None if self.accuracy is None else str(self.accuracy),
             "scenes": list(self.scenes),
             "products": [str(path) for path in self.products],
+            "maps": [str(path) for path in self.maps],
             "failed": {name: str(error) for name, error in self.failed.items()},
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
@@ -136,6 +138,7 @@ class _Line:
             accuracy=self._assess(landcover, key),
             scenes=tuple(scene.name for scene in scenes),
             products=tuple(scene.ard for scene in scenes),
+            maps=tuple(scene.map for scene in scenes),
             failed=self.failed,
             seconds=self.seconds,
         )

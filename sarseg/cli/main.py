@@ -152,9 +152,6 @@ def _terminated(_signal: int, _frame: FrameType | None) -> None:
 
 def main() -> None:
     """The console script."""
-    # threads of the network that wait in a loop for each other, while other programs want the processors, made the training
-    # take 2.5 times the processor time (measured, 2 of 2 processors busy); read when torch is loaded
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if "--debug" not in sys.argv:
         os.environ.setdefault("CPL_LOG", os.devnull)  # what GDAL and libtiff would print beside our line
     signal.signal(signal.SIGTERM, _terminated)
