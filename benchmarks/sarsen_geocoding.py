@@ -4,7 +4,7 @@
     python benchmarks/sarsen_geocoding.py [--safe S1..SAFE --dem DEM] [--size 800]
 
 Without --safe a scene over steep ground is simulated. sarsen's output grid is its DEM's, so it gets our DEM resampled onto our
-grid. It knows neither the residual bistatic term (up to 1.9 m along track) nor the range records' inverse (FORMATS B2, B3):
+grid. It knows neither the residual bistatic term (up to 1.9 m along track) nor the range records' inverse (docs/sentinel1.md 2 and 3):
 it must lie within 1 pixel of ours.
 """
 

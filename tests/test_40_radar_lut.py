@@ -1,4 +1,4 @@
-"""Calibration and noise tables against loops in plain Python over the definition (FORMATS A7 to A9)."""
+"""Calibration and noise tables against loops in plain Python over the definition (docs/sentinel1.md 4 and 5)."""
 
 from __future__ import annotations
 

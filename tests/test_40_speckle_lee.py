@@ -18,7 +18,7 @@ from sarseg.speckle import lee
 
 
 def brute_force(power: np.ndarray, looks: float, window: int, noise: np.ndarray | None = None) -> np.ndarray:
-    """Lee (1980) in the words of SNAP_FACTS section 4, one pixel at a time."""
+    """Lee (1980) in the words of SNAP's source, one pixel at a time."""
     half, out = window // 2, np.full(power.shape, np.nan)
     for (r, c), x in np.ndenumerate(power.astype("f8")):
         box = power[max(0, r - half) : r + half + 1, max(0, c - half) : c + half + 1].astype("f8")

@@ -1,4 +1,4 @@
-"""Our solver at every point of every geolocation grid of real GRD products (FORMATS B1), and the lattice on real scenes."""
+"""Our solver at every point of every geolocation grid of real GRD products (docs/sentinel1.md 2), and the lattice on real scenes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sarseg.scene.open import open_scene
 from sarseg.scene.safe import Element, parse
 from sarseg.tiles import Window
 
-# last four characters of the product: (annotations, line error m, column error m of the last row), where FORMATS B1 has an exception
+# last four characters of the product: annotations, line error m, column error m of the last row, where docs/sentinel1.md has an exception
 PRODUCTS = {
     "BB15": (2, None, None),
     "6D00": (2, 0.562, None),
@@ -45,7 +45,7 @@ def annotations(shared: Path, product: str) -> list[Element]:
 
 
 def errors_m(root, annotation, orbit):
-    """Line and column errors of all grid points in metres (nominal spacings, as in FORMATS B1), and which lie in the last row."""
+    """Line and column errors of all grid points in metres (nominal spacings, as in docs/sentinel1.md 2), and which lie in the last row."""
     points, grid = annotation.geolocation_grid, annotation.grid
     ground = ecef_from_geodetic(points.lon_deg, points.lat_deg, points.height_m)
     t_s, slant_range_m = zero_doppler(ground, orbit)

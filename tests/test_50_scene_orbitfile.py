@@ -1,4 +1,4 @@
-"""Orbit files: real ones against the grids of the products that they match (FORMATS B7), and the rule of choice."""
+"""Orbit files: real ones against the grids of the products that they match (docs/sentinel1.md 1), and the rule of choice."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def slc(shared, name):
     return Target(name, "S1A", start, stop, SimpleNamespace(epoch_utc=start), points)
 
 
-# azimuth mean and max, range max in metres: FORMATS B7
+# azimuth mean and max, range max in metres: docs/sentinel1.md 1
 MATCHES = [
     ("07B5", "POEORB", "20141003", -0.001, 0.040, 0.017),
     ("F396", "POEORB", "20220827", 0.015, 0.017, 0.010),
@@ -67,7 +67,7 @@ def test_an_orbit_file_gives_the_documented_residuals(shared, name, kind, day, m
         azimuth.append((t_s - points.time_s) * 6700.0)
         slant.append(np.abs(slant_range_m - points.slant_range_m))
     azimuth = np.concatenate(azimuth)
-    # 2.36 (07B5) writes ranges with an error of its own, 0.033 m (FORMATS B4)
+    # 2.36 (07B5) writes ranges with an error of its own, 0.033 m (docs/sentinel1.md 2)
     assert azimuth.mean() == pytest.approx(mean_m, abs=0.002)
     assert np.abs(azimuth).max() == pytest.approx(most_m, abs=0.005)
     assert np.concatenate(slant).max() == pytest.approx(range_m, abs=0.017 if name == "07B5" else 0.002)

@@ -120,7 +120,7 @@ def test_the_start_of_an_ew_product_has_no_data_where_no_block_lies(shared):
     for _, first, last, left, right, *_ in tables(path, "noise", "noiseRangeLut")[1]:
         covered[first : last + 1, left : right + 1] = True
     assert np.isnan(top[~covered]).all()
-    assert (~covered).sum() / (10708 * 10487) == pytest.approx(0.0174, abs=1e-4)  # FORMATS A8
+    assert (~covered).sum() / (10708 * 10487) == pytest.approx(0.0174, abs=1e-4)  # docs/sentinel1.md 5
     assert np.isfinite(top[covered]).mean() > 0.99
     assert np.nanmin(top) > 0
 
@@ -144,7 +144,7 @@ def test_zero_noise_of_ipf_2_36_is_no_noise(shared):
 
 
 def test_calibration_tables_hold_together(shared):
-    # A_sigma^2 = A_beta^2 / sin(theta), A_gamma^2 = A_sigma^2 cos(theta) with one theta a pixel (FORMATS A7)
+    # A_sigma^2 = A_beta^2 / sin(theta), A_gamma^2 = A_sigma^2 cos(theta) with one theta a pixel (docs/sentinel1.md 4)
     for path in sorted((shared / "data/s1_grd_metadata").glob("*_1SD*[!n].zip")):
         if "_ECC8" in path.name:
             continue

@@ -183,7 +183,7 @@ def test_coordinates_equal_snap(tmp_path, scene, shared):
     """Lines and samples that SNAP's terrain correction used, with its two known faults taken into account.
 
     SNAP puts an external DEM half a pixel to the north-west, lacks the residual bistatic term, and its bisection stops within
-    0.0144 pixel of the exact sample (SNAP_FACTS section 5).
+    0.0144 pixel of the exact sample (SNAP's source).
     """
     with rasterio.open(shared / "data" / "s1_grd_rome" / "Rome-30m-DEM.tif") as file:
         heights, transform = file.read(1), file.transform @ Affine.translation(-0.5, -0.5)

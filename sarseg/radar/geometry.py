@@ -1,6 +1,6 @@
 """Range-Doppler geometry: where and when the radar saw a point, and in which line and pixel that lies.
 
-All sensors end in `RadarGrid`. Choices, with their measurements in FORMATS section B: times are zero-Doppler; the line carries the
+All sensors end in `RadarGrid`. Choices, with their measurements in docs/sentinel1.md: times are zero-Doppler; the line carries the
 residual bistatic term (B2); ground range is the inverse of the GRSR polynomials, never the SRGR ones (B3).
 """
 
@@ -105,7 +105,7 @@ class RadarGrid:
         return np.asarray(self.first_line_s + np.asarray(line, np.float64) * self.line_interval_s)
 
     def zero_doppler_time_s(self, line: Floats | float, slant_range_m: Floats | float) -> Floats:
-        """Zero-Doppler time of an image position: line time + (tau - tau_ref) / 2 (FORMATS B2)."""
+        """Zero-Doppler time of an image position: line time + (tau - tau_ref) / 2 (docs/sentinel1.md 2)."""
         tau_s = 2.0 * np.asarray(slant_range_m) / SPEED_OF_LIGHT_M_S
         return np.asarray(self.line_time_s(line) + (tau_s - self.tau_ref_s) / 2.0)
 
@@ -125,7 +125,7 @@ class RadarGrid:
         ----------
         t_s, slant_range_m : float64 (...), NaN = nothing there
         records : "linear" blends the pixels of the two neighbouring range records (continuous, as the image is);
-            "nearest" takes the nearer one, as the geolocation grid of a product does (FORMATS B3)
+            "nearest" takes the nearer one, as the geolocation grid of a product does (docs/sentinel1.md 3)
 
         Returns
         -------

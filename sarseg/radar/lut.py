@@ -1,4 +1,4 @@
-"""Lookup tables of a radar image: calibration and thermal noise, evaluated per window (FORMATS A7 to A9).
+"""Lookup tables of a radar image: calibration and thermal noise, evaluated per window (docs/sentinel1.md 4 and 5).
 
 Both are lists of vectors along the pixels, given at some azimuth times: linear along the pixels, then linear in azimuth time, and
 the nearest vector beyond the ends. All numbers depend on the line and pixel only, never on the window.
@@ -60,7 +60,7 @@ class LineTimes:
 class Calibration:
     """Calibration tables A of one polarisation: backscatter = DN^2 / A^2.
 
-    The absolute calibration constant is already inside of the tables (FORMATS A7).
+    The absolute calibration constant is already inside of the tables (docs/sentinel1.md 4).
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ class Noise:
     ----------
     times : of the image lines
     vectors : range vectors in order of time
-    blocks : azimuth blocks; where they leave pixels uncovered there is no data (FORMATS A8); empty = factor 1 everywhere
+    blocks : azimuth blocks; where they leave pixels uncovered there is no data (docs/sentinel1.md 5); empty = factor 1 everywhere
     """
 
     times: LineTimes

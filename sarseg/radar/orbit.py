@@ -1,4 +1,4 @@
-"""Satellite orbit: recorded state vectors and their 8-point Lagrange interpolation (FORMATS A6).
+"""Satellite orbit: recorded state vectors and their 8-point Lagrange interpolation (docs/sentinel1.md 1).
 
 Position and velocity are interpolated each by itself: ESA's processor uses the recorded velocities, and differentiating the
 positions instead costs up to 0.4 m along track on products with a downlinked orbit.
@@ -98,6 +98,6 @@ class Orbit:
 
 
 def seconds_between(time_utc: np.datetime64, epoch_utc: np.datetime64) -> float:
-    """time - epoch in seconds; subtracted as whole microseconds first, since 1 us is 7 mm on the ground (FORMATS A4)."""
+    """time - epoch in seconds; subtracted as whole microseconds first, since 1 us is 7 mm on the ground (docs/sentinel1.md 2)."""
     microseconds = time_utc.astype("datetime64[us]").astype(np.int64) - epoch_utc.astype("datetime64[us]").astype(np.int64)
     return float(microseconds) / 1e6

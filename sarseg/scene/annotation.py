@@ -1,4 +1,4 @@
-"""Sentinel-1 annotation files -> geometry and tables (FORMATS sections A4 to A9, B2, B3)."""
+"""Sentinel-1 annotation files -> geometry and tables (docs/sentinel1.md)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sarseg.radar.orbit import Floats, Orbit, seconds_between
 from sarseg.scene.model import GeolocationGrid
 from sarseg.scene.safe import Element
 
-_LEAD_S = 2.0  # IPF 2.36: the first vector stands exactly 2 s before the first line of a GRD (FORMATS A6)
+_LEAD_S = 2.0  # IPF 2.36: the first vector stands exactly 2 s before the first line of a GRD (docs/sentinel1.md 1)
 _ROUNDED_S = 1e-3  # ... but its time is rounded to this
 _TAGS: dict[Quantity, str] = {"sigma0": "sigmaNought", "beta0": "betaNought", "gamma0": "gamma"}
 
@@ -94,7 +94,7 @@ def read_orbit(root: Element, epoch_utc: np.datetime64) -> Orbit:
 
 
 def _without_rounding(orbit: Orbit) -> Orbit:
-    """Undo the rounding of vector times to 1 ms in IPF 2.36, which shifts a scene by up to 3 m (FORMATS A6).
+    """Undo the rounding of vector times to 1 ms in IPF 2.36, which shifts a scene by up to 3 m (docs/sentinel1.md 1).
 
     Known by content, since a bare annotation does not name its processor: steps of 1 s, the first one 2 s before the first line
     to within a millisecond. The epoch must be the first line.
@@ -134,7 +134,7 @@ def _radar_grid(root: Element, epoch_utc: np.datetime64) -> RadarGrid:
         record_t_s=np.array([seconds_between(record.time("azimuthTime"), epoch_utc) for record in records]),
         record_origin_m=origin_m,
         record_coefficients=table,
-        # the mean of the first and the last column's time, not the middle column's (FORMATS B2: errs by 0.003..0.034 m)
+        # the mean of the first and the last column's time, not the middle column's (docs/sentinel1.md 2: errs by 0.003..0.034 m)
         tau_ref_s=float(np.polynomial.polynomial.polyval(ends_m, table[middle]).mean()) * 2.0 / SPEED_OF_LIGHT_M_S,
     )
 
@@ -195,7 +195,7 @@ def _noise_block(block: Element) -> NoiseBlock:
 
 
 def _single(values: Floats) -> Floats:
-    """Table values count as float32: so the reference processor reads them, and denoising near zero shows it (SNAP_FACTS 3)."""
+    """Table values count as float32: so the reference processor reads them, and denoising near zero shows it (SNAP's source)."""
     return values.astype(np.float32).astype(np.float64)
 
 

@@ -85,7 +85,7 @@ class GeolocationGrid:
     time_s : zero-Doppler time, seconds after the scene's epoch
     slant_range_m : one-way
     lon_deg, lat_deg, height_m : WGS84, ellipsoidal
-    incidence_deg : against the geocentric direction, not the ellipsoid's normal (FORMATS A5)
+    incidence_deg : against the geocentric direction, not the ellipsoid's normal (docs/sentinel1.md 2)
     """
 
     line: Floats

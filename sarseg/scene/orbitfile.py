@@ -1,4 +1,4 @@
-"""Orbit files (EOF) of the Copernicus POD service: reading, and choosing one for a scene (FORMATS B7)."""
+"""Orbit files (EOF) of the Copernicus POD service: reading, and choosing one for a scene (docs/sentinel1.md 1)."""
 
 from __future__ import annotations
 

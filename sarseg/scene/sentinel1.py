@@ -1,4 +1,4 @@
-"""Sentinel-1 SAFE -> Scene: which file is which, what is missing, and whether the files agree (FORMATS A1, A2)."""
+"""Sentinel-1 SAFE -> Scene: which file is which, what is missing, and whether the files agree (docs/sentinel1.md 7)."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _corners(coordinates: Element) -> tuple[tuple[float, float], ...]:
 
 
 def _annotation_names(safe: Safe) -> dict[str, list[str]]:
-    """Annotation files by kind, from their places: the names differ between ESA's products and mirrors (FORMATS A1)."""
+    """Annotation files by kind, from their places: the names differ between ESA's products and mirrors (docs/sentinel1.md 7)."""
     kinds: dict[str, list[str]] = {"product": [], "calibration": [], "noise": []}
     for name in sorted(safe.names):
         path = PurePosixPath(name)
@@ -130,7 +130,7 @@ def _rank(annotation: Annotation) -> int:
 
 
 def _check_equal(annotations: list[Annotation], safe: Safe) -> None:
-    """All polarisations of a GRD share one geometry (FORMATS A1); anything else is a mixture of products."""
+    """All polarisations of a GRD share one geometry (docs/sentinel1.md 7); anything else is a mixture of products."""
     first = annotations[0]
     for other in annotations[1:]:
         for what, mine, theirs in (
@@ -217,7 +217,7 @@ def _orbit_source(annotation: Annotation, manifest: _Manifest) -> str:
 
 
 def _orbit_note(annotation: Annotation, manifest: _Manifest) -> str:
-    """Predicted and downlinked orbits are up to a metre off along track (FORMATS B7)."""
+    """Predicted and downlinked orbits are up to a metre off along track (docs/sentinel1.md 1)."""
     notes = [annotation.orbit.note] if annotation.orbit.note else []
     if annotation.orbit_source.lower() == "downlink":
         notes.append("the annotated orbit was downlinked in real time; a precise orbit file is better")
