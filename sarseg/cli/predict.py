@@ -16,6 +16,7 @@ from sarseg.errors import UsageError
 @click.option("-o", "--output", "out", type=click.Path(path_type=Path), required=True, help="Folder for the maps, one folder each in it.")
 @click.option("--tile", "tile_px", type=click.IntRange(min=1), default=512, show_default=True, help="Side of the tiles, pixels.")
 @click.option("--overlap", "overlap_px", type=click.IntRange(min=0), default=64, show_default=True, help="Their overlap, pixels.")
+@click.option("--both-ways", is_flag=True, help="Also map each tile turned by 180 degrees and take the mean: twice the time, fewer errors.")
 @click.option("--probabilities", is_flag=True, help="Also write the probability of every class.")
 @click.option("--compress", type=click.Choice(["zstd", "deflate"]), default="zstd", show_default=True, help="deflate for old readers.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; torch decides when absent.")
@@ -26,6 +27,7 @@ def command(
     out: Path,
     tile_px: int,
     overlap_px: int,
+    both_ways: bool,
     probabilities: bool,
     compress: str,
     threads: int | None,
@@ -46,6 +48,7 @@ def command(
 
     options = PredictOptions(
         tiles=TileOptions(tile_px=tile_px, overlap_px=overlap_px),
+        both_ways=both_ways,
         probabilities=probabilities,
         threads=threads,
         compress="deflate" if compress == "deflate" else "zstd",

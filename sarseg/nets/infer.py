@@ -159,8 +159,11 @@ def placed(network: nn.Module, device: torch.device) -> nn.Module:
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def make_forward(network: nn.Module, *, temperature: float) -> Forward:
-    """A `Forward` of a network in eval mode on the best device; probabilities = softmax(logits / temperature)."""
+def make_forward(network: nn.Module, *, temperature: float, both_ways: bool = False) -> Forward:
+    """A `Forward` of a network in eval mode on the best device; probabilities = softmax(logits / temperature).
+
+    `both_ways` also shows it the tile turned by 180 degrees, and takes the mean of the two answers.
+    """
     device = best_device()
     network = placed(network, device).eval()
 
@@ -168,6 +171,9 @@ def make_forward(network: nn.Module, *, temperature: float) -> Forward:
         with torch.inference_mode():
             x = torch.from_numpy(values)[np.newaxis].to(device).contiguous(memory_format=torch.channels_last)
             probabilities = torch.softmax(network(x)[0] / temperature, dim=0)
+            if both_ways:
+                turned = torch.softmax(network(x.flip((2, 3)))[0] / temperature, dim=0)
+                probabilities = (probabilities + turned.flip((1, 2))) / 2
         return np.asarray(probabilities.cpu().numpy(), np.float32)
 
     return forward

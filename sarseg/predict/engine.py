@@ -29,10 +29,14 @@ _COUNTED_APART = {"layover": Mask.LAYOVER, "shadow": Mask.SHADOW}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictOptions:
-    """How to map. `probabilities` also writes the probability of every class."""
+    """How to map. `probabilities` also writes the probability of every class.
+
+    `both_ways` also maps every tile turned by 180 degrees and takes the mean: twice the time, a few per cent fewer errors.
+    """
 
     tiles: TileOptions = field(default_factory=TileOptions)
     probabilities: bool = False
+    both_ways: bool = False
     threads: int | None = None
     """CPU threads of the network; what torch chooses when None."""
     compress: Compression = "zstd"
@@ -133,7 +137,7 @@ def _map_strips(
         return normalise(values, model.spec.bands)
 
     codes = np.asarray(model.spec.legend.codes, np.uint8)
-    forward = make_forward(model.network, temperature=model.spec.temperature)
+    forward = make_forward(model.network, temperature=model.spec.temperature, both_ways=options.both_ways)
     counted = dict.fromkeys(_COUNTED_APART, 0)
     rows = product.grid.shape[0]
     for strip in predict_strips(read, product.grid.shape, forward, classes=len(codes), options=options.tiles):
