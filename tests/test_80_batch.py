@@ -342,3 +342,9 @@ def test_the_packaged_pipeline_is_valid() -> None:
     for step in config.STEPS:
         assert pipeline.options_of(step, Path()) is not None
     assert pipeline.inputs.output is not None
+
+
+def test_one_dem_may_stand_without_brackets(tmp_path: Path) -> None:
+    for written in ("dem.tif", "[dem.tif]"):
+        (tmp_path / "line.yaml").write_text(f"dem: {written}\nlabels: truth.tif\n")
+        assert read_pipeline(tmp_path / "line.yaml").inputs.dem == [Path("dem.tif")]

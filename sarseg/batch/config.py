@@ -13,9 +13,9 @@ from dataclasses import dataclass, fields
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from sarseg.errors import InputError, UsageError
 
@@ -41,8 +41,8 @@ class Inputs(BaseModel):
     """Folder with the downloads (SAFE folders and zips); `--input` wins."""
     output: Path | None = None
     """Folder for everything that is made; `--output` wins."""
-    dem: list[Path] = Field(min_length=1)
-    """DEM files, or folders of tiles."""
+    dem: Annotated[list[Path], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = Field(min_length=1)
+    """DEM files, or folders of tiles; one may stand without brackets."""
     labels: Path
     """Class raster to train with."""
     legend: Path | None = None
