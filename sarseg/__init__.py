@@ -12,13 +12,13 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from sarseg.version import __version__
+
 if TYPE_CHECKING:
     from sarseg.ard.preprocess import preprocess
     from sarseg.errors import InputError, MissingError, SarsegError, UsageError
     from sarseg.product.open import open_map, open_product
     from sarseg.scene.open import open_scene
-
-__version__ = "0.1.0"
 
 __all__ = [
     "InputError",

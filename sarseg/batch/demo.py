@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 
-from sarseg import __version__
 from sarseg.batch.comparison import Region, Scores, TrainingPixels, classified_by_network, classify_gaussian, draw, score
 from sarseg.batch.config import Pipeline, packaged_pipeline, read_pipeline
 from sarseg.batch.run import DATASET, LABELS, Outcome, run_pipeline
@@ -37,6 +36,7 @@ from sarseg.product.open import Product, open_map, open_product
 from sarseg.progress import Progress, silent
 from sarseg.simulate.landscape import DEM_NAME, TRUTH_NAME
 from sarseg.simulate.options import Direction
+from sarseg.version import __version__
 
 DOWNLOADS, LEE_ARD = "downloads", "ard-lee"
 SUMMARY, COMPARISON = "summary.json", "comparison.png"

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sarseg import __version__
 from sarseg.errors import InputError, SarsegError, UsageError
 from sarseg.product.folder import write_json
+from sarseg.version import __version__
 
 log = logging.getLogger(__name__)
 

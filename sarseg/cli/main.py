@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from sarseg import __version__
 from sarseg.cli.common import Settings, start_talking
 from sarseg.errors import InputError, MissingError, SarsegError
+from sarseg.version import __version__
 
 COMMANDS = (
     ("info", "Say what a scene, product, dataset, map or model is."),

@@ -12,7 +12,6 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
-from sarseg import __version__
 from sarseg.errors import InputError, UsageError
 from sarseg.grid import Bounds, MapGrid, transform_points
 from sarseg.legend import Legend
@@ -24,6 +23,7 @@ from sarseg.progress import Progress, silent
 from sarseg.raster.cog import Compression
 from sarseg.raster.read import Raster, open_raster
 from sarseg.tiles import BLOCK, Window
+from sarseg.version import __version__
 
 _MOST_UNION = 50  # the union of all maps may be so many times their own area: beyond it they lie on different continents
 _FULL_CONFIDENCE = 255

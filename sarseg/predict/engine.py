@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sarseg import __version__
 from sarseg.errors import InputError, UsageError
 from sarseg.masks import INVALID, Mask
 from sarseg.nets.infer import PROBABILITY_ONE, Strip, TileOptions, make_forward, predict_strips
@@ -22,6 +21,7 @@ from sarseg.product.open import INCIDENCE_BAND, Product, open_product
 from sarseg.progress import Progress, silent
 from sarseg.raster.cog import Compression
 from sarseg.tiles import Window
+from sarseg.version import __version__
 
 _UNNAMED = re.compile(r"b\d+")
 _COUNTED_APART = {"layover": Mask.LAYOVER, "shadow": Mask.SHADOW}

@@ -23,7 +23,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sarseg import __version__
 from sarseg.errors import InputError, UsageError
 from sarseg.metrics import Accuracy, confusion
 from sarseg.nets.infer import best_device, filled, placed
@@ -33,6 +32,7 @@ from sarseg.patches.dataset import Dataset, open_dataset
 from sarseg.progress import Progress, silent
 from sarseg.train.augment import Augmentation, augment, sample_at
 from sarseg.train.losses import IGNORED, best_temperature, cross_entropy, inverse_sqrt_weights
+from sarseg.version import __version__
 
 log = logging.getLogger(__name__)
 
