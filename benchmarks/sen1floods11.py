@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import uniform_filter
-from skimage.filters import threshold_otsu
 
 from sarseg.decibel import from_db, to_db
 from sarseg.labels.resample import make_labels
@@ -69,6 +68,16 @@ def otsu_map(folder: Path, threshold_db: float, chip: str) -> np.ndarray:
     return np.where(smooth_vh(folder, chip) < threshold_db, np.uint8(2), np.uint8(1))
 
 
+def otsu_db(values: np.ndarray) -> float:
+    """The threshold that separates two classes best (Otsu 1979), from 256 bins."""
+    counts, edges = np.histogram(values, 256)
+    centres = (edges[1:] + edges[:-1]) / 2
+    below, above = np.cumsum(counts), np.cumsum(counts[::-1])[::-1]
+    mean_below = np.cumsum(counts * centres) / np.maximum(below, 1)
+    mean_above = (np.cumsum((counts * centres)[::-1]) / np.maximum(above[::-1], 1))[::-1]
+    return float(centres[np.argmax(below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2)])
+
+
 def smooth_vh(folder: Path, chip: str) -> np.ndarray:
     """VH in dB after a 5 x 5 mean of linear power that leaves nodata out."""
     power = from_db(open_product(image_of(folder, chip)).read(bands=["VH"])[0].astype("f8"))
@@ -99,7 +108,7 @@ def main() -> None:
 
         score("all water", {chip: np.full(truth[chip].shape, 2, np.uint8) for chip in test})
         pool = [smooth_vh(folder, chip)[truth_of(folder, work, chip) < 255] for chip in chips(folder, "train")]
-        threshold = float(threshold_otsu(np.concatenate(pool)))
+        threshold = otsu_db(np.concatenate(pool))
         score(f"Otsu on VH, 5x5, {threshold:.2f} dB", {chip: otsu_map(folder, threshold, chip) for chip in test})
         for seed in range(asked.seeds):
             start = time.process_time()
