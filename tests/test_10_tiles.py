@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 
 from sarseg.tiles import RAMP_TOP, Window, blocks, ramp, tile_starts
 
-windows = st.builds(
-    Window, row=st.integers(-20, 20), col=st.integers(-20, 20), rows=st.integers(1, 25), cols=st.integers(1, 25)
-)
+windows = st.builds(Window, row=st.integers(-20, 20), col=st.integers(-20, 20), rows=st.integers(1, 25), cols=st.integers(1, 25))
 
 
 def pixels(window):

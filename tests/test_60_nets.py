@@ -13,9 +13,9 @@ from torch import nn
 
 from sarseg.errors import InputError, UsageError
 from sarseg.legend import LandClass, Legend
+from sarseg.nets.compact import CompactUNet, CompactUNetConfig
 from sarseg.nets.modelfile import BandSpec, ModelSpec, load_model, normalise, read_spec, save_model
 from sarseg.nets.registry import build_network, complete_options
-from sarseg.nets.unet import UNet, UNetConfig
 from sarseg.train.losses import best_temperature, cross_entropy, inverse_sqrt_weights
 
 torch.set_num_threads(1)  # tiny tensors: more threads would only wait for each other
@@ -33,14 +33,14 @@ SMALL = {"width": 4, "depth": 2, "stem": 1}
 
 def small_model(seed: int = 3) -> tuple[nn.Module, ModelSpec]:
     torch.manual_seed(seed)
-    network = build_network("unet", bands=2, classes=3, options=SMALL)
-    return network, ModelSpec(network="unet", options=SMALL, bands=BANDS, legend=LEGEND, temperature=1.5, training={"steps": 7})
+    network = build_network("compact_unet", bands=2, classes=3, options=SMALL)
+    return network, ModelSpec(network="compact_unet", options=SMALL, bands=BANDS, legend=LEGEND, temperature=1.5, training={"steps": 7})
 
 
 @pytest.mark.parametrize(("stem", "depth"), [(1, 0), (1, 2), (2, 3), (3, 1)])
 @pytest.mark.parametrize(("h", "w"), [(1, 1), (1, 7), (9, 2), (33, 20)])
-def test_unet_takes_any_size(stem: int, depth: int, h: int, w: int) -> None:
-    network = UNet(UNetConfig(bands=5, classes=3, width=6, depth=depth, stem=stem)).eval()
+def test_compact_unet_takes_any_size(stem: int, depth: int, h: int, w: int) -> None:
+    network = CompactUNet(CompactUNetConfig(bands=5, classes=3, width=6, depth=depth, stem=stem)).eval()
     x = torch.randn(2, 5, h, w)
     with torch.inference_mode():
         logits = network(x)
@@ -48,10 +48,10 @@ def test_unet_takes_any_size(stem: int, depth: int, h: int, w: int) -> None:
     assert bool(torch.isfinite(logits).all())
 
 
-def test_unet_sees_context_but_moves_with_the_image() -> None:
+def test_compact_unet_sees_context_but_moves_with_the_image() -> None:
     """A shift by the stride shifts the answer: nothing in the network knows where it is."""
     torch.manual_seed(0)
-    network = UNet(UNetConfig(bands=1, classes=2, width=4, depth=2, stem=2)).eval()
+    network = CompactUNet(CompactUNetConfig(bands=1, classes=2, width=4, depth=2, stem=2)).eval()
     x = torch.randn(1, 1, 96, 112)
     with torch.inference_mode():
         whole, moved = network(x), network(x[:, :, 8:, 16:])
@@ -59,12 +59,12 @@ def test_unet_sees_context_but_moves_with_the_image() -> None:
     torch.testing.assert_close(whole[:, :, 48:, 56:], moved[:, :, 40:, 40:], rtol=1e-5, atol=1e-6)
 
 
-def test_unet_learns_one_patch_by_heart() -> None:
+def test_compact_unet_learns_one_patch_by_heart() -> None:
     torch.manual_seed(1)
     rng = np.random.default_rng(4)
     image = torch.from_numpy(rng.standard_normal((1, 2, 64, 64)).astype("f4")).repeat(2, 1, 1, 1)
     target = torch.from_numpy(np.kron(rng.integers(0, 3, (8, 8)), np.ones((8, 8), np.int64)))[np.newaxis].repeat(2, 1, 1)
-    network = UNet(UNetConfig(bands=2, classes=3, width=16, depth=2, stem=2))
+    network = CompactUNet(CompactUNetConfig(bands=2, classes=3, width=16, depth=2, stem=2))
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2)
     for _ in range(60):
         optimiser.zero_grad()
@@ -78,11 +78,11 @@ def test_unknown_network_and_options_are_refused() -> None:
     with pytest.raises(UsageError, match="no network 'resnext'"):
         build_network("resnext", bands=1, classes=2, options={})
     with pytest.raises(UsageError, match="colour"):
-        build_network("unet", bands=1, classes=2, options={"colour": 3})
+        build_network("compact_unet", bands=1, classes=2, options={"colour": 3})
     with pytest.raises(UsageError, match="depth is -1"):
-        build_network("unet", bands=1, classes=2, options={"depth": -1})
-    assert set(complete_options("unet", {"width": 7})) == {"width", "depth", "stem"}
-    assert complete_options("unet", {"width": 7})["width"] == 7
+        build_network("compact_unet", bands=1, classes=2, options={"depth": -1})
+    assert set(complete_options("compact_unet", {"width": 7})) == {"width", "depth", "stem"}
+    assert complete_options("compact_unet", {"width": 7})["width"] == 7
 
 
 def test_model_folder_gives_the_network_back(tmp_path: Path) -> None:
@@ -146,14 +146,14 @@ BROKEN = {
     "pickled weights": (pickle_beside, "pickled weights are not opened"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), r"model.json or model.safetensors is absent"),
     "no spec": (lambda folder: (folder / "model.json").unlink(), r"model.json or model.safetensors is absent"),
-    "another width": (lambda folder: edit(folder, options={**SMALL, "width": 5}), "do not fit network 'unet'"),
+    "another width": (lambda folder: edit(folder, options={**SMALL, "width": 5}), "do not fit network 'compact_unet'"),
     "an unknown network": (lambda folder: edit(folder, network="vit"), "no network 'vit'"),
     "an unknown option": (lambda folder: edit(folder, options={"heads": 5}), "cannot be built"),
-    "a missing band": (lambda folder: edit(folder, bands=[BANDS[0].model_dump()]), "do not fit network 'unet'"),
+    "a missing band": (lambda folder: edit(folder, bands=[BANDS[0].model_dump()]), "do not fit network 'compact_unet'"),
     "no bands": (lambda folder: edit(folder, bands=[]), "bands: "),
     "a band without scale": (lambda folder: edit(folder, bands=[{"name": "VV", "mean": 0, "std": 1}]), "bands.0.scale"),
     "a deviation of zero": (lambda folder: edit(folder, bands=[{**BANDS[0].model_dump(), "std": 0.0}]), "bands.0.std"),
-    "a class too few": (lambda folder: edit(folder, legend=Legend(LEGEND.classes[:2]).to_dict()), "do not fit network 'unet'"),
+    "a class too few": (lambda folder: edit(folder, legend=Legend(LEGEND.classes[:2]).to_dict()), "do not fit network 'compact_unet'"),
     "a temperature of zero": (lambda folder: edit(folder, temperature=0), "temperature"),
     "another format": (lambda folder: edit(folder, format=2), "model format 2 is not 1"),
     "a list": (lambda folder: (folder / "model.json").write_text("[1]"), "the file"),

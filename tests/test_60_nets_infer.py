@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sarseg.errors import UsageError
+from sarseg.nets.compact import CompactUNet, CompactUNetConfig
 from sarseg.nets.infer import AXIS_UNIT, Forward, Strip, TileOptions, axis_tiles, make_forward, predict_strips, quantise
-from sarseg.nets.unet import UNet, UNetConfig
 from sarseg.tiles import Window
 
 torch.set_num_threads(1)  # tiny tensors: more threads would only wait for each other
@@ -94,7 +94,7 @@ def test_every_pixel_is_read_once_and_strips_follow_each_other() -> None:
 
 def test_one_nan_pixel_does_not_grow() -> None:
     torch.manual_seed(5)
-    forward = make_forward(UNet(UNetConfig(bands=2, classes=3, width=4, depth=2)), temperature=1.0)
+    forward = make_forward(CompactUNet(CompactUNetConfig(bands=2, classes=3, width=4, depth=2)), temperature=1.0)
     values = image(50, 61)
     values[1, 20, 31] = np.nan
     probabilities, valid = joined(run(values, forward, 24, 8))
@@ -149,7 +149,7 @@ def test_blend_is_the_weighted_mean_of_the_tiles() -> None:
 def test_tiled_unet_agrees_with_one_forward_over_the_whole() -> None:
     """With tiles that overlap by more than the network's reach, only the ramp's outer pixels see an edge that is none."""
     torch.manual_seed(8)
-    forward = make_forward(UNet(UNetConfig(bands=2, classes=3, width=4, depth=1)), temperature=1.0)
+    forward = make_forward(CompactUNet(CompactUNetConfig(bands=2, classes=3, width=4, depth=1)), temperature=1.0)
     values = image(96, 120)
     got, _ = joined(run(values, forward, 64, 32))
     direct = quantise(forward(values)).astype(np.int64)
@@ -165,7 +165,7 @@ def test_impossible_tiles_are_refused(tile: int, overlap: int) -> None:
 
 def test_both_ways_is_the_mean_of_a_tile_and_the_tile_turned() -> None:
     torch.manual_seed(3)
-    network = UNet(UNetConfig(bands=2, classes=3, width=4, depth=1))
+    network = CompactUNet(CompactUNetConfig(bands=2, classes=3, width=4, depth=1))
     tile = np.random.default_rng(5).standard_normal((2, 9, 14)).astype(np.float32)
     one = make_forward(network, temperature=0.8)
     turned = one(np.ascontiguousarray(tile[:, ::-1, ::-1]))[:, ::-1, ::-1]

@@ -23,9 +23,9 @@ from sarseg.decibel import to_db
 from sarseg.errors import InputError
 from sarseg.grid import MapGrid
 from sarseg.legend import LandClass, Legend
+from sarseg.nets.compact import CompactUNet, CompactUNetConfig
 from sarseg.nets.infer import TileOptions
 from sarseg.nets.modelfile import BandSpec, Model, ModelSpec, save_model
-from sarseg.nets.unet import UNet, UNetConfig
 from sarseg.predict.engine import PredictOptions, predict
 from sarseg.product.folder import create_product
 from sarseg.product.open import open_map
@@ -56,7 +56,7 @@ class Thresholds(nn.Module):
 
 def thresholds(scale: str = "db", names: tuple[str, ...] = ("VV", "VH")) -> Model:
     bands = tuple(BandSpec(name=name, scale=scale, mean=-12.0 - 4 * at, std=3.0) for at, name in enumerate(names))  # type: ignore[arg-type]
-    return Model(Thresholds(), ModelSpec(network="unet", bands=bands, legend=LEGEND), Path("thresholds"))
+    return Model(Thresholds(), ModelSpec(network="compact_unet", bands=bands, legend=LEGEND), Path("thresholds"))
 
 
 def grid_of(shape: tuple[int, int]) -> MapGrid:
@@ -240,7 +240,7 @@ def test_png_without_georeference_is_mapped_by_band_order(tmp_path: Path) -> Non
     rgb = rng.integers(0, 256, (41, 67, 3), dtype=np.uint8)
     Image.fromarray(rgb).save(tmp_path / "photo.png")
     bands = tuple(BandSpec(name=name, scale="raw", mean=128.0, std=50.0) for name in ("b1", "b2", "b3"))
-    model = Model(Thresholds(), ModelSpec(network="unet", bands=bands, legend=LEGEND), Path("m"))
+    model = Model(Thresholds(), ModelSpec(network="compact_unet", bands=bands, legend=LEGEND), Path("m"))
     folder = predict(model, tmp_path / "photo.png", tmp_path / "maps")
     found = open_map(folder)
     assert found.grid.crs is None
@@ -273,7 +273,7 @@ def test_unnamed_bands_match_by_order_with_a_warning(tmp_path: Path) -> None:
 
 def test_command_maps_several_products(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.manual_seed(0)
-    network = UNet(UNetConfig(bands=2, classes=3, width=4, depth=1, stem=1))
+    network = CompactUNet(CompactUNetConfig(bands=2, classes=3, width=4, depth=1, stem=1))
     spec = thresholds().spec.model_copy(update={"options": {"width": 4, "depth": 1, "stem": 1}})
     model = save_model(tmp_path / "model", network, spec)
     for name in ("one", "two"):
@@ -293,7 +293,7 @@ def test_real_chip_without_radar_data_is_nodata_with_a_warning(shared: Path, tmp
     torch.manual_seed(0)
     size = {"width": 4, "depth": 1, "stem": 2}
     spec = thresholds("raw").spec.model_copy(update={"options": size})
-    model = save_model(tmp_path / "model", UNet(UNetConfig(bands=2, classes=3, **size)), spec)
+    model = save_model(tmp_path / "model", CompactUNet(CompactUNetConfig(bands=2, classes=3, **size)), spec)
     chips = [shared / "data/sen1floods11" / f"{name}_S1Hand.tif" for name in ("Paraguay_34417", "Bolivia_312675")]
     assert run(["predict", str(model), *map(str, chips), "-o", str(tmp_path / "maps"), "--threads", "1"]) == 0
     assert "Paraguay_34417_S1Hand: no valid pixel: the whole map is nodata" in capsys.readouterr().err

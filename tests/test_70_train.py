@@ -219,7 +219,7 @@ def test_datasets_that_teach_nothing_are_refused(tmp_path: Path) -> None:
 
 
 def test_sizes_too_small_for_batch_norm_are_refused() -> None:
-    network = build_network("unet", bands=1, classes=2, options={"width": 4, "depth": 3, "stem": 1})
+    network = build_network("compact_unet", bands=1, classes=2, options={"width": 4, "depth": 3, "stem": 1})
     with pytest.raises(UsageError, match=r"batch of 1 with patches of 8 x 7 leaves batch norm 1 value"):
         refuse_tiny(network, (8, 7), 1)
     refuse_tiny(network, (8, 9), 1)
@@ -233,7 +233,7 @@ def test_sizes_too_small_for_batch_norm_are_refused() -> None:
 def test_batch_norm_is_settled_on_whole_batches_of_the_final_weights() -> None:
     dataset = made_dataset()
     bands = tuple(BandSpec(name=band.name, scale="db", mean=band.mean, std=band.std) for band in dataset.bands)
-    network = build_network("unet", bands=2, classes=3, options={"width": 4, "depth": 1, "stem": 1})
+    network = build_network("compact_unet", bands=2, classes=3, options={"width": 4, "depth": 1, "stem": 1})
     run = _Run(dataset, bands, network, TINY, TINY.steps)
     training = dataset.split("train")
     run.settle(training)

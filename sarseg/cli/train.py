@@ -12,7 +12,7 @@ from sarseg.cli.common import echo_json, progress_bar
 @click.command("train")
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("-o", "--output", "out", type=click.Path(path_type=Path), required=True, help="The model folder to write.")
-@click.option("--net", default="unet", show_default=True, help="The network.")
+@click.option("--net", default="compact_unet", show_default=True, help="The network.")
 @click.option("--width", type=click.IntRange(min=1), help="Channels of its first level; the network's own default when absent.")
 @click.option("--depth", type=click.IntRange(min=0), help="How often it halves the image.")
 @click.option(

@@ -62,7 +62,7 @@ class ModelSpec(BaseModel):
 
     format: Literal[1] = FORMAT
     network: str
-    options: dict[str, int] = Field(default_factory=dict)
+    options: dict[str, int | float | bool | str] = Field(default_factory=dict)
     bands: tuple[BandSpec, ...] = Field(min_length=1)
     legend: Annotated[Legend, BeforeValidator(_legend), PlainSerializer(lambda legend: legend.to_dict())]
     temperature: Positive = 1.0

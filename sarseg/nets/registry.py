@@ -9,13 +9,18 @@ from typing import Any
 from torch import nn
 
 from sarseg.errors import UsageError
-from sarseg.nets.unet import UNet, UNetConfig
+from sarseg.nets.compact import CompactUNet, CompactUNetConfig
 
-NETWORKS: dict[str, tuple[type[Any], type[nn.Module]]] = {"unet": (UNetConfig, UNet)}
+Option = int | float | bool | str
+"""A value of a network's option."""
+
+NETWORKS: dict[str, tuple[type[Any], type[nn.Module]]] = {
+    "compact_unet": (CompactUNetConfig, CompactUNet),
+}
 """Name -> (config, network): the config is a dataclass of `bands`, `classes` and the network's options; the network takes it."""
 
 
-def build_network(name: str, *, bands: int, classes: int, options: Mapping[str, int]) -> nn.Module:
+def build_network(name: str, *, bands: int, classes: int, options: Mapping[str, Option]) -> nn.Module:
     """A network with fresh weights: float32 (n, bands, h, w) in, logits (n, classes, h, w) out, any h, w >= 1.
 
     UsageError for an unknown name, or options that the network does not have.
@@ -24,7 +29,7 @@ def build_network(name: str, *, bands: int, classes: int, options: Mapping[str, 
     return NETWORKS[name][1](config)
 
 
-def complete_options(name: str, options: Mapping[str, int]) -> dict[str, int]:
+def complete_options(name: str, options: Mapping[str, Option]) -> dict[str, Option]:
     """The options with the network's defaults filled in: a model on disk must not depend on them."""
     config = asdict(_config(name, 1, 1, options))
     return {key: value for key, value in config.items() if key not in ("bands", "classes")}
@@ -35,7 +40,7 @@ def stride_of(network: nn.Module) -> int:
     return int(getattr(network, "stride", 1))
 
 
-def _config(name: str, bands: int, classes: int, options: Mapping[str, int]) -> Any:
+def _config(name: str, bands: int, classes: int, options: Mapping[str, Option]) -> Any:
     if name not in NETWORKS:
         raise UsageError(f"no network '{name}'", hint=f"there are {', '.join(NETWORKS)}")
     try:

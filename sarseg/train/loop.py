@@ -45,8 +45,8 @@ _SETTLING = 16  # batches over which batch norm's statistics are taken before a 
 class TrainOptions:
     """How to train. `epochs` wins over `steps` when it is given."""
 
-    net: str = "unet"
-    net_options: dict[str, int] = field(default_factory=dict)
+    net: str = "compact_unet"
+    net_options: dict[str, int | float | bool | str] = field(default_factory=dict)
     steps: int = 1000
     epochs: float | None = None
     batch: int = 8

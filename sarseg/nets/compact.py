@@ -1,4 +1,4 @@
-"""U-Net (Ronneberger, Fischer, Brox 2015) with padded convolutions, batch norm, and a choice of size."""
+"""A compact U-Net for speckled fields: it works on blocks of pixels, and its decoder is light."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UNetConfig:
-    """Size of a U-Net.
+class CompactUNetConfig:
+    """Size of a compact U-Net.
 
     `width` channels at the first level, doubled at each of `depth` halvings. `stem` is the side of the pixel block that the
     first convolution takes as one: 1 is the plain U-Net; 2 works at half resolution, costs a quarter for the same width, and
@@ -31,10 +31,10 @@ class UNetConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, not >= {least}")
 
 
-class UNet(nn.Module):
+class CompactUNet(nn.Module):
     """float (n, bands, h, w) -> logits (n, classes, h, w), any h, w >= 1."""
 
-    def __init__(self, config: UNetConfig) -> None:
+    def __init__(self, config: CompactUNetConfig) -> None:
         super().__init__()
         widths = [config.width * 2**level for level in range(config.depth + 1)]
         self.stem = config.stem
