@@ -31,6 +31,7 @@ from sarseg.train.loop import TrainOptions, train
 LEGEND = Legend((LandClass(code=1, name="land", color=(180, 160, 110)), LandClass(code=2, name="water", color=(30, 90, 200))))
 REMAP = Remap({-1: 255, 0: 1, 1: 2})
 SPLIT = "split_b"
+WATER = 2
 
 
 def chips(folder: Path, part: str) -> list[str]:
@@ -47,14 +48,24 @@ def image_of(folder: Path, chip: str) -> Path:
 def prepare(folder: Path, work: Path) -> Path:
     """Labels with our codes and the data set; returns its folder."""
     names = {part: chips(folder, part) for part in ("train", "val", "test")}
-    sources = []
-    for chip in (chip for part in names.values() for chip in part):
-        labels = make_labels(
-            folder / f"{chip}_LabelHand.tif", image_of(folder, chip), work / "labels" / f"{chip}.tif", legend=LEGEND, remap=REMAP
-        )
-        sources.append(Source(image=image_of(folder, chip), labels=labels, name=chip))
+    every = [chip for part in names.values() for chip in part]
+    make_all_labels(folder, work, every)
+    sources = [Source(image=image_of(folder, chip), labels=work / "labels" / f"{chip}.tif", name=chip) for chip in every]
     options = PatchOptions(size=128, stride=64, val_scenes=tuple(names["val"]), test_scenes=tuple(names["test"]), min_valid=0.05)
     return write_dataset(work / "dataset", sources, options)
+
+
+def make_all_labels(folder: Path, work: Path, names: list[str]) -> None:
+    """The chips' labels in our codes: `work`/labels/<chip>.tif."""
+    for chip in names:
+        out = work / "labels" / f"{chip}.tif"
+        if not out.exists():
+            make_labels(folder / f"{chip}_LabelHand.tif", image_of(folder, chip), out, legend=LEGEND, remap=REMAP)
+
+
+def country_of(chip: str) -> str:
+    """The country that a chip's name begins with."""
+    return chip.rsplit("_", 1)[0]
 
 
 def truth_of(folder: Path, work: Path, chip: str) -> np.ndarray:
@@ -65,7 +76,7 @@ def truth_of(folder: Path, work: Path, chip: str) -> np.ndarray:
 
 def otsu_map(folder: Path, threshold_db: float, chip: str) -> np.ndarray:
     """Water where the 5 x 5 mean of VH is below a threshold."""
-    return np.where(smooth_vh(folder, chip) < threshold_db, np.uint8(2), np.uint8(1))
+    return np.where(smooth_vh(folder, chip) < threshold_db, np.uint8(WATER), np.uint8(1))
 
 
 def otsu_db(values: np.ndarray) -> float:
@@ -106,7 +117,7 @@ def main() -> None:
             parts = ", ".join(f"{chip.split('_')[0]} {one.iou[1]:.2f}" for chip, one in each.items())
             print(f"{label:32s} water IoU {pooled.iou[1]:.3f}  mIoU {pooled.miou:.3f}  OA {pooled.oa:.3f}  ({parts})  {seconds:.0f} CPU s")
 
-        score("all water", {chip: np.full(truth[chip].shape, 2, np.uint8) for chip in test})
+        score("all water", {chip: np.full(truth[chip].shape, WATER, np.uint8) for chip in test})
         pool = [smooth_vh(folder, chip)[truth_of(folder, work, chip) < 255] for chip in chips(folder, "train")]
         threshold = otsu_db(np.concatenate(pool))
         score(f"Otsu on VH, 5x5, {threshold:.2f} dB", {chip: otsu_map(folder, threshold, chip) for chip in test})

@@ -16,6 +16,7 @@ from sarseg.errors import InputError
 NODATA = 0
 IGNORE = 255
 _NOT_A_CLASS = 255
+_HEX_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _CLASS_TAG = re.compile(r"class_(\d{1,3})", re.IGNORECASE)
 
 Color = tuple[int, int, int]
@@ -115,15 +116,18 @@ class Legend:
 
     @classmethod
     def from_dict(cls, data: Any, where: object = None) -> Legend:
-        """Reverse of `to_dict`; InputError that names `where` and the entry that is wrong."""
-        entries = data.get("classes") if isinstance(data, Mapping) else None
+        """Reverse of `to_dict`; InputError that names `where` and the entry that is wrong.
+
+        The list may also stand without "classes", and a colour as "#0000ff" or under the key "colour".
+        """
+        entries = data.get("classes") if isinstance(data, Mapping) else data
         if not isinstance(entries, list):
             raise InputError("no list 'classes' in the legend", where, "- {code: 1, name: water, color: [0, 0, 255]}")
         found = []
         for entry in entries:
             try:
-                color = tuple(int(part) for part in entry["color"])
-                found.append(LandClass(code=int(entry["code"]), name=str(entry["name"]), color=_rgb(color)))
+                color = _color_of(entry["colour"] if "colour" in entry else entry["color"])
+                found.append(LandClass(code=int(entry["code"]), name=str(entry["name"]), color=color))
             except (KeyError, TypeError, ValueError) as error:
                 raise InputError(f"legend entry {entry!r} is not code, name and color", where) from error
         return cls(tuple(found))
@@ -176,6 +180,15 @@ def default_colors(codes: Iterable[int]) -> dict[int, Color]:
         red, green, blue = colorsys.hsv_to_rgb(code * 0.618_034 % 1.0, 0.65, 0.9)
         found[code] = (round(red * 255), round(green * 255), round(blue * 255))
     return found
+
+
+def _color_of(value: Any) -> Color:
+    """A colour as a legend file has it: three numbers, or #rrggbb."""
+    if isinstance(value, str):
+        if not _HEX_COLOR.fullmatch(value):
+            raise ValueError(value)
+        return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
+    return _rgb(tuple(int(part) for part in value))
 
 
 def _rgb(color: tuple[int, ...]) -> Color:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sarseg.legend import LandClass, Legend
-from sarseg.metrics import Accuracy, confusion, unscored
+from sarseg.metrics import RELIABILITY_BINS, Accuracy, Reliability, confusion, unscored
 
 LEGEND = Legend(tuple(LandClass(code=code, name=f"c{code}", color=(code, 0, 0)) for code in (3, 7, 8, 200)))
 
@@ -49,3 +49,59 @@ def test_nothing_scored_is_nan_not_a_crash():
     assert np.isnan(got.oa)
     assert np.isnan(got.kappa)
     assert got.to_dict()["mean_iou"] is None
+
+
+def test_macro_means_leave_out_absent_classes_and_name_them():
+    # c7 has labels and is never predicted; c8 is predicted and has no label; c200 is in neither
+    matrix = np.array([[30, 0, 10, 0], [15, 0, 5, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    means = Accuracy(matrix, LEGEND).means
+    assert means["producers_accuracy"].value == pytest.approx((30 / 40 + 0 / 20) / 2)
+    assert means["producers_accuracy"].left_out == ("c8", "c200")
+    assert means["users_accuracy"].value == pytest.approx((30 / 45 + 0 + 0) / 3)
+    assert means["iou"].value == pytest.approx((30 / 55 + 0 + 0) / 3)
+    assert means["f1"].value == pytest.approx((60 / 85 + 0 + 0) / 3)
+    assert all(means[name].left_out == ("c200",) for name in ("users_accuracy", "iou", "f1"))
+    said = Accuracy(matrix, LEGEND).to_dict()["macro_means"]
+    assert said["iou"] == {"mean": pytest.approx(30 / 55 / 3), "classes_left_out": ["c200"]}
+
+
+def test_macro_means_of_present_classes_are_those_of_scikit_learn():
+    from sklearn.metrics import precision_recall_fscore_support
+
+    rng = np.random.default_rng(2)
+    truth = rng.choice(np.array(LEGEND.codes, np.uint8), 500)
+    guess = np.where(rng.random(500) < 0.6, truth, rng.choice(np.array([3, 7], np.uint8), 500))
+    means = Accuracy(confusion(truth, guess, LEGEND), LEGEND).means
+    want = precision_recall_fscore_support(truth, guess, average="macro", zero_division=0)
+    assert [means[name].value for name in ("users_accuracy", "producers_accuracy", "f1")] == pytest.approx(want[:3], abs=1e-12)
+
+
+@given(seed=st.integers(0, 1000), size=st.integers(1, 300), edges=st.booleans())
+def test_calibration_error_equals_a_loop(seed, size, edges):
+    rng = np.random.default_rng(seed)
+    confidence = rng.integers(0, RELIABILITY_BINS + 1, size) / RELIABILITY_BINS if edges else rng.random(size)
+    correct = rng.random(size) < 0.7
+    want = 0.0
+    for at in range(RELIABILITY_BINS):
+        # Guo et al. 2017, section 2: the bin is ((m - 1) / M, m / M]; 0 itself goes to the first
+        low, high = at / RELIABILITY_BINS, (at + 1) / RELIABILITY_BINS
+        inside = [i for i in range(size) if low < confidence[i] <= high or (at == 0 and confidence[i] == 0)]
+        if inside:
+            accuracy = sum(bool(correct[i]) for i in inside) / len(inside)
+            want += len(inside) / size * abs(accuracy - sum(confidence[i] for i in inside) / len(inside))
+    got = Reliability.of(confidence, correct)
+    assert got.ece == pytest.approx(want, abs=1e-12)
+    cut = size // 3
+    parts = Reliability.none() + Reliability.of(confidence[:cut], correct[:cut]) + Reliability.of(confidence[cut:], correct[cut:])
+    assert (parts.count == got.count).all()
+    assert parts.ece == pytest.approx(got.ece, abs=1e-12)
+    assert got.to_dict()["pixels"] == size
+
+
+def test_reliability_of_nothing_and_of_nan():
+    assert Reliability.none().to_dict()["expected_calibration_error"] is None
+    with pytest.raises(ValueError, match="NaN"):
+        Reliability.of(np.array([0.5, np.nan]), np.array([True, False]))
+    with pytest.raises(ValueError, match="differ in shape"):
+        Reliability.of(np.array([0.5]), np.array([True, False]))
+    assert Reliability.of(np.array([1.0000001], np.float32), np.array([True])).confidence[-1] == 1.0

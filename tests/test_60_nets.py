@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pystac
 import pytest
 import torch
+from pystac.extensions.mlm import MLMExtension, ModelBand, ValueScaling
+from safetensors.torch import load_file, save
 from torch import nn
 
 from sarseg.errors import InputError, UsageError
@@ -81,7 +89,7 @@ def test_unknown_network_and_options_are_refused() -> None:
         build_network("compact_unet", bands=1, classes=2, options={"colour": 3})
     with pytest.raises(UsageError, match="depth is -1"):
         build_network("compact_unet", bands=1, classes=2, options={"depth": -1})
-    assert set(complete_options("compact_unet", {"width": 7})) == {"width", "depth", "stem"}
+    assert set(complete_options("compact_unet", {"width": 7})) == {"width", "depth", "stem", "dropout"}
     assert complete_options("compact_unet", {"width": 7})["width"] == 7
 
 
@@ -99,6 +107,73 @@ def test_model_folder_gives_the_network_back(tmp_path: Path) -> None:
     assert (model.spec.temperature, model.spec.options) == (1.5, SMALL)
     assert sorted(path.name for path in folder.iterdir()) == ["metrics.csv", "model.json", "model.safetensors"]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_files_beside_the_model_are_text_or_bytes(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "m", *small_model(), files={"metrics.csv": "step\nä\n", "curve.png": b"\x89PNG\r\n\x00"})
+    assert (folder / "metrics.csv").read_bytes() == "step\nä\n".encode()
+    assert (folder / "curve.png").read_bytes() == b"\x89PNG\r\n\x00"
+    load_model(folder)
+
+
+def test_quantity_is_kept_and_told_by_the_scales_where_it_is_absent(tmp_path: Path) -> None:
+    network, spec = small_model()
+    assert spec.quantity == "power"
+    raw = (BANDS[0].model_copy(update={"scale": "linear"}), BANDS[1])
+    assert ModelSpec(network="compact_unet", bands=raw, legend=LEGEND).quantity == "raw"  # type: ignore[call-arg]
+    # values that a product calls raw may be seen in dB all the same
+    spec = ModelSpec(network="compact_unet", options=SMALL, bands=BANDS, legend=LEGEND, quantity="raw")
+    assert load_model(save_model(tmp_path / "m", network, spec)).spec.quantity == "raw"
+
+
+def test_mlm_fields_are_read_by_pystac(tmp_path: Path) -> None:
+    """STAC's Machine Learning Model extension, read by other software; the pattern of names is its schema's."""
+    torch.manual_seed(0)
+    bands = (
+        BandSpec(name="T11", scale="db", mean=-22.0, std=4.5),
+        BandSpec(name="T22", scale="linear", mean=0.3, std=0.2),
+        BandSpec(name="T12_real", scale="correlation", mean=0.1, std=0.4, diagonals=("T11", "T22")),
+        BandSpec(name="angle", scale="raw", mean=38.0, std=2.5),
+    )
+    network = build_network("compact_unet", bands=4, classes=3, options=SMALL)
+    said = {"pretrained": "SSL4EO-S12"}
+    versions = {"torch": "2.13.0+cpu"}
+    spec = ModelSpec(
+        network="compact_unet", options=SMALL, bands=bands, legend=LEGEND, temperature=1.5, training=said, versions=versions, quantity="raw"
+    )
+    fields = read_spec(save_model(tmp_path / "model", network, spec)).mlm
+    item = pystac.Item("model", None, None, datetime(2020, 1, 1, tzinfo=UTC), fields)
+    mlm = MLMExtension.ext(item, add_if_missing=True)
+    assert re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.-]+[a-zA-Z0-9]", mlm.mlm_name)
+    assert (mlm.architecture, mlm.framework, mlm.framework_version) == ("U-Net", "PyTorch", "2.13.0+cpu")
+    assert mlm.tasks == ["semantic-segmentation"]
+    assert mlm.total_parameters == sum(parameter.numel() for parameter in network.parameters())
+    assert (mlm.pretrained, mlm.pretrained_source) == (True, "SSL4EO-S12")
+    (entry,) = mlm.input
+    assert entry.input.shape == [-1, 4, -1, -1]
+    assert entry.input.dim_order == ["batch", "channel", "height", "width"]
+    values = np.array([0.02, 0.08, 0.01, 40.0], np.float32)
+    words: dict[str, Any] = {"log10": np.log10, "maximum": np.maximum, "clip": np.clip, "sqrt": np.sqrt}
+    words |= dict(zip(spec.band_names, values.tolist(), strict=True))
+    scaling = [ValueScaling(one) for one in fields["mlm:input"][0]["value_scaling"]]
+    want = normalise(values[:, np.newaxis, np.newaxis], bands)[:, 0, 0]
+    for at, band in enumerate(ModelBand(one) for one in fields["mlm:input"][0]["bands"]):
+        mean, deviation = scaling[at].mean, scaling[at].stddev
+        assert (band.name, scaling[at].type) == (bands[at].name, "z-score")
+        assert mean is not None
+        assert deviation is not None
+        assert (eval(band.expression or band.name, words) - mean) / deviation == pytest.approx(want[at], rel=1e-5)
+    (answer,) = mlm.output
+    assert answer.result.shape == [-1, 3, -1, -1]
+    classes = [(one.value, one.name, one.description, one.color_hint) for one in answer.classes or []]
+    assert classes[1] == (5, "bare_soil", "bare <soil>", "C8965A")
+    assert [one[0] for one in classes] == [2, 5, 9]
+    assert mlm.hyperparameters is not None
+
+
+def test_normalise_needs_every_band() -> None:
+    with pytest.raises(ValueError, match="1 bands of values, but the model takes 2"):
+        normalise(np.ones((1, 3, 3), np.float32), BANDS)
 
 
 def test_model_folder_has_the_same_bytes_each_time(tmp_path: Path) -> None:
@@ -139,7 +214,70 @@ def pickle_beside(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "model.pth")
 
 
-BROKEN = {
+def truncate(folder: Path) -> None:
+    resave(folder, (folder / "model.safetensors").read_bytes()[:-100])
+
+
+def extra_tensor(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    resave(folder, save({**weights, "more.weight": torch.ones(3)}))
+
+
+def missing_tensor(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights.pop(max(weights))
+    resave(folder, save(weights))
+
+
+def resave(folder: Path, data: bytes) -> None:
+    """With a checksum that fits, so that the weights themselves are looked at."""
+    (folder / "model.safetensors").write_bytes(data)
+    edit(folder, weights_sha256=hashlib.sha256(data).hexdigest())
+
+
+def put(folder: Path, old: str, new: str) -> None:
+    text = (folder / "model.json").read_text()
+    assert old in text
+    (folder / "model.json").write_text(text.replace(old, new))
+
+
+def write_spec(text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "model.json").write_text(text)
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated weights": (truncate, "do not fit network 'compact_unet'"),
+    "a tensor too many": (extra_tensor, "do not fit network 'compact_unet'.*more.weight"),
+    "a tensor too few": (missing_tensor, "do not fit network 'compact_unet'"),
+    "a number": (write_spec("7"), "the file"),
+    "a null": (write_spec("null"), "the file"),
+    "a deep nest": (write_spec("[" * 100_000), "cannot be read as JSON"),
+    "a number of 5000 digits": (write_spec('{"format": ' + "9" * 5000 + "}"), "cannot be read as JSON"),
+    "a mean beyond float64": (lambda folder: put(folder, "-11.5", "-1e999"), "bands.0.mean"),
+    "a mean beyond float32": (lambda folder: put(folder, "-11.5", "-1e300"), "bands.0.mean"),
+    "a mean that is no number": (lambda folder: put(folder, "-11.5", "NaN"), "bands.0.mean"),
+    "a huge option": (lambda folder: edit(folder, options={**SMALL, "width": 10**7}), "do not fit network 'compact_unet'.*values"),
+    "an option beyond int64": (lambda folder: edit(folder, options={**SMALL, "width": 10**30}), "compact_unet"),
+    "an option that is text": (lambda folder: edit(folder, options={**SMALL, "width": "wide"}), "cannot be built"),
+    "an option that is a fraction": (lambda folder: edit(folder, options={**SMALL, "width": 4.5}), "cannot be built"),
+    "an option that is a list": (lambda folder: edit(folder, options={**SMALL, "width": [4]}), "options.width"),
+    "options that are a list": (lambda folder: edit(folder, options=[4]), "options"),
+    "an unknown entry": (lambda folder: edit(folder, code="print(1)"), "code"),
+    "an unknown scale": (lambda folder: edit(folder, bands=[{**BANDS[0].model_dump(), "scale": "log"}]), "bands.0.scale"),
+    "an unknown quantity": (lambda folder: edit(folder, quantity="phase"), "quantity"),
+    "one band twice": (lambda folder: edit(folder, bands=[BANDS[0].model_dump()] * 2), "band VV stands twice"),
+    "a correlation alone": (
+        lambda folder: edit(folder, bands=[{**BANDS[0].model_dump(), "scale": "correlation"}, BANDS[1].model_dump()]),
+        "its diagonal elements are not known",
+    ),
+    "a correlation with a band that is not there": (
+        lambda folder: edit(
+            folder, bands=[{**BANDS[0].model_dump(), "scale": "correlation", "diagonals": ["HH", "VV"]}, BANDS[1].model_dump()]
+        ),
+        "its diagonal element HH is not among the bands",
+    ),
+    "a colour without end": (lambda folder: put(folder, "250", "1e999"), "legend"),
+    "a legend that is text": (lambda folder: edit(folder, legend="three"), "legend"),
     "one bit of the weights": (flip_a_byte, "not those that the model was saved with"),
     "half a json": (cut, "cannot be read as JSON"),
     "pickled weights under our name": (pickle_weights, "pickled weights are not opened"),

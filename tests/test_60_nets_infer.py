@@ -172,3 +172,28 @@ def test_both_ways_is_the_mean_of_a_tile_and_the_tile_turned() -> None:
     got = make_forward(network, temperature=0.8, both_ways=True)(tile)
     np.testing.assert_allclose(got, (one(tile) + turned) / 2, atol=1e-6)  # float32 probabilities
     assert np.abs(got - one(tile)).max() > 1e-3
+
+
+class Counts(nn.Module):
+    """The NaN that it is shown, as the first class's logit."""
+
+    def __init__(self, *, takes_nan: bool) -> None:
+        super().__init__()
+        self.takes_nan = takes_nan
+        self.shown = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.shown += int(x.isnan().sum())
+        assert (x[~x.isnan()] != 0).all() or not self.takes_nan
+        return torch.zeros(len(x), 3, *x.shape[2:])
+
+
+@pytest.mark.parametrize("takes_nan", [True, False])
+def test_nan_reaches_only_what_takes_it(takes_nan: bool) -> None:
+    values = image(20, 30)
+    values[1, 4:6, 7] = np.nan
+    network = Counts(takes_nan=takes_nan)
+    probabilities, valid = joined(run(values, make_forward(network, temperature=1.0), 12, 0))
+    assert network.shown == (2 if takes_nan else 0)
+    assert (~valid).sum() == 2
+    assert set(np.unique(probabilities)) == {21845}

@@ -366,7 +366,8 @@ def test_scene_is_read_in_windows(folder: Folder, monkeypatch: pytest.MonkeyPatc
     plain = Raster.read
 
     def read(self, window=None, bands=None):  # type: ignore[no-untyped-def]
-        asked.append(window)
+        if Path(self.path).parent == folder.root / "images":  # the contact sheet reads patches too
+            asked.append(window)
         return plain(self, window, bands)
 
     monkeypatch.setattr(Raster, "read", read)

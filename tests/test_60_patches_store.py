@@ -20,7 +20,7 @@ from sarseg.labels.resample import make_labels
 from sarseg.labels.sources import Remap
 from sarseg.legend import LandClass, Legend
 from sarseg.masks import Mask
-from sarseg.patches import PatchOptions, Source, TorchDataset, open_dataset, write_dataset
+from sarseg.patches import PatchOptions, Source, open_dataset, write_dataset
 from sarseg.product import open as product_open
 from sarseg.product.folder import create_product
 from sarseg.product.stac import asset, make_item
@@ -252,19 +252,6 @@ def test_opening_checks_what_is_there(scene: Made, tmp_path: Path) -> None:
     pq.write_table(pq.read_table(made / "index.parquet").slice(0, 3), made / "index.parquet")
     with pytest.raises(InputError, match="has not the"):
         open_dataset(made)
-
-
-def test_torch_side_loads_in_workers(scene: Made, tmp_path: Path) -> None:
-    import torch
-
-    made = open_dataset(write_dataset(tmp_path / "d", [source(scene[0])], PatchOptions(size=64, guard_m=50)))
-    data = TorchDataset(made, "train")
-    loader = torch.utils.data.DataLoader(data, batch_size=4, num_workers=1, multiprocessing_context="fork")
-    images, masks = next(iter(loader))
-    assert images.shape == (4, 2, 64, 64)
-    np.testing.assert_array_equal(images[2].numpy(), made.read(data.indices[2])[0])
-    np.testing.assert_array_equal(masks[2].numpy(), made.read(data.indices[2])[1])
-    assert len(data) == len(made.split("train"))
 
 
 def test_sen1floods11_with_whole_chips_held_out(shared: Path, tmp_path: Path) -> None:

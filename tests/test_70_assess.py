@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import rasterio
 from affine import Affine
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from PIL import Image
 from rasterio.crs import CRS
 
 import sarseg
@@ -130,6 +132,7 @@ def test_command_prints_a_table_or_json(tmp_path: Path) -> None:
     assert [line.split()[0] for line in printed.splitlines()[1:5]] == ["water", "wood", "ice", "town"]
     assert printed.splitlines()[3].split()[2:] == ["0", "n/a", "n/a", "n/a", "n/a"]
     assert "no label has ice" in printed
+    assert "always '" in printed
     bounds = ["--bounds", "600000", "4999400", "600300", "5000000"]
     out = tmp_path / "a.json"
     printed = (
@@ -137,3 +140,30 @@ def test_command_prints_a_table_or_json(tmp_path: Path) -> None:
     )
     assert json.loads(printed) == json.loads(out.read_text())
     assert json.loads(printed)["confusion_matrix"]["counts"] == count(truth[:30, :15], made[:30, :15])[0]
+
+
+def test_the_constant_answer_is_the_least_to_beat_and_files_come_together(tmp_path: Path) -> None:
+    truth, made = some_map(1, (50, 40), also=(255,)), some_map(0, (50, 40))
+    truth[:30] = 11
+    grid = MapGrid(crs=UTM33, transform=GRID.transform, shape=(50, 40))
+    paths = [write(tmp_path / name, codes, grid, LEGEND.tags()) for name, codes in (("m.tif", made), ("t.tif", truth))]
+    result = assess(*paths, tmp_path / "out" / "result.json")
+    scored = (truth != 0) & (truth != 255) & (made != 0)
+    share = float((truth[scored] == 11).mean())
+    name, constant = result.constant
+    assert name == "town"
+    assert constant.oa == pytest.approx(share)
+    assert constant.kappa == pytest.approx(0.0, abs=1e-12)
+    assert constant.miou == pytest.approx(share / 3)
+    stored = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert stored["constant_answer"]["class"] == "town"
+    assert stored["constant_answer"]["overall_accuracy"] == pytest.approx(share)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["result.csv", "result.json", "result.png"]
+    rows = list(csv.DictReader((tmp_path / "out" / "result.csv").read_text().splitlines()))
+    assert [row["name"] for row in rows if row["method"] == "map"] == ["", "water", "wood", "ice", "town"]
+    assert float(rows[0]["overall_accuracy"]) == pytest.approx((truth == made)[scored].mean(), abs=1e-5)
+    assert rows[3]["iou"] == ""
+    with Image.open(tmp_path / "out" / "result.png") as picture:
+        assert picture.width > 300
+    with pytest.raises(UsageError, match="the result is JSON"):
+        assess(*paths, tmp_path / "result.csv")

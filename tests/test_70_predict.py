@@ -229,9 +229,9 @@ def test_missing_bands_are_named(tmp_path: Path) -> None:
 
 def test_power_and_raw_values_are_not_mixed_up(tmp_path: Path) -> None:
     ard = write_ard(tmp_path / "scene", powers((20, 30)))
-    with pytest.raises(InputError, match="band VV: the model takes values as they stand, the product holds linear power"):
+    with pytest.raises(InputError, match="the model takes values as they stand, the product holds linear power"):
         predict(thresholds("raw"), ard, tmp_path / "maps")
-    with pytest.raises(InputError, match="band VV: the model takes linear power, the product holds values as they stand"):
+    with pytest.raises(InputError, match="the model takes linear power, the product holds values as they stand"):
         predict(thresholds("db", ("VV",)), ard / "VV.tif", tmp_path / "maps")
 
 

@@ -11,101 +11,32 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
+from made_patches import LEGEND, Made, made_dataset
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 
 from sarseg.cli.main import run
-from sarseg.errors import InputError, UsageError
-from sarseg.legend import LandClass, Legend
+from sarseg.errors import InputError, MissingError, UsageError
 from sarseg.nets.infer import make_forward
-from sarseg.nets.modelfile import BandSpec, load_model, normalise
+from sarseg.nets.modelfile import load_model, normalise
 from sarseg.nets.registry import build_network
-from sarseg.patches.dataset import Dataset
-from sarseg.patches.tally import BandInfo
-from sarseg.train.augment import Augmentation, augment, sample_at
-from sarseg.train.loop import TrainOptions, _Run, class_pixels, learning_rate, refuse_tiny, train
+from sarseg.train import loop
+from sarseg.train.augment import Augmentation
+from sarseg.train.curve import training_curve
+from sarseg.train.ema import RunningMean
+from sarseg.train.loop import TrainOptions, train
+from sarseg.train.losses import cross_entropy
+from sarseg.train.options import options_from
+from sarseg.train.plan import class_pixels, learning_rate, refuse_tiny
+from sarseg.train.precision import choose_precision
+from sarseg.train.record import Record
 
 torch.set_num_threads(1)
 
-LEGEND = Legend(
-    (
-        LandClass(code=1, name="water", color=(0, 0, 255)),
-        LandClass(code=4, name="field", color=(255, 220, 0)),
-        LandClass(code=7, name="forest", color=(0, 120, 0)),
-    )
-)
-MEAN_DB = np.array([[-21.0, -27.0], [-12.0, -18.0], [-8.0, -13.0]])
 TINY = TrainOptions(net_options={"width": 6, "depth": 2, "stem": 1}, steps=12, batch=3, validations=2, threads=1, seed=5)
 QUIET = Augmentation(turns=False, common_offset_db=0.0, band_offset_db=0.0)
-
-
-@dataclass(frozen=True)
-class Made:
-    """Patches in memory: three classes in squares of 8 pixels under 4-look speckle, a NaN corner, an ignored row."""
-
-    count: int
-    size: int = 32
-    seed: int = 0
-
-    def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        rng = np.random.default_rng((self.seed, index))
-        kind = np.kron(rng.integers(0, 3, (self.size // 8, self.size // 8)), np.ones((8, 8), np.int64))
-        power = 10 ** (MEAN_DB[kind].transpose(2, 0, 1) / 10) * rng.gamma(4, 0.25, (2, self.size, self.size))
-        power[0, :2, :3] = np.nan
-        mask = np.array([1, 4, 7], np.uint8)[kind]
-        mask[5] = 255
-        return power.astype(np.float32), mask
-
-
-def made_dataset(train: int = 10, val: int = 4, patches: object = None) -> Dataset:
-    bands = (BandInfo(name="VV", scale="db", mean=-14.0, std=6.0), BandInfo(name="VH", scale="db", mean=-20.0, std=6.5))
-    return Dataset(
-        path=Path("made"),
-        size=32,
-        legend=LEGEND,
-        index={"split": np.array(["train"] * train + ["val"] * val)},
-        patches=patches or Made(train + val),  # type: ignore[arg-type]
-        known_bands=bands,
-        band_names=("VV", "VH"),
-        info={},
-    )
-
-
-def test_epochs_are_permutations_without_a_rest() -> None:
-    drawn = [sample_at(3, step, at, batch=4, count=7) for step in range(7) for at in range(4)]
-    for epoch in range(4):
-        assert sorted(drawn[epoch * 7 : epoch * 7 + 7]) == list(range(7))
-    assert drawn[:7] != drawn[7:14]
-    assert drawn == [sample_at(3, step, at, batch=4, count=7) for step in range(7) for at in range(4)]
-    assert drawn != [sample_at(4, step, at, batch=4, count=7) for step in range(7) for at in range(4)]
-
-
-def test_augmentation_moves_image_and_mask_alike() -> None:
-    bands = (BandSpec(name="VV", scale="db", mean=0, std=4.0), BandSpec(name="angle", scale="raw", mean=0, std=2.0))
-    mask = np.arange(25, dtype=np.uint8).reshape(5, 5)
-    values = np.stack([mask, mask + 100]).astype(np.float32)
-    seen = set()
-    for step in range(100):
-        out, codes = augment(values, mask, bands, Augmentation(), draw=(1, step, 0))
-        np.testing.assert_array_equal(out[1], codes.astype(np.float32) + 100)  # a raw band has no offset in dB
-        offset = out[0] - codes
-        assert np.ptp(offset) < 1e-5
-        assert abs(float(offset.mean())) < 2.0 / 4.0
-        seen.add(codes.tobytes())
-    assert len(seen) == 8  # the eight ways to lay a square
-    np.testing.assert_array_equal(values, np.stack([mask, mask + 100]))
-
-
-def test_augmentation_keeps_the_shape_of_oblong_patches() -> None:
-    mask = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    seen = {augment(mask[np.newaxis].astype("f4"), mask, (BANDS_RAW,), QUIET_TURNS, draw=(0, step, 2))[1].tobytes() for step in range(30)}
-    assert len(seen) == 4
-
-
-BANDS_RAW = BandSpec(name="b1", scale="raw", mean=0, std=1.0)
-QUIET_TURNS = Augmentation(turns=True)
 
 
 def test_learning_rate_rises_and_falls() -> None:
@@ -125,9 +56,10 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     assert torch.equal(before, torch.random.get_rng_state())
     torch.manual_seed(100)
     second = train(made_dataset(), tmp_path / "2" / "model", TINY)
-    assert sorted(path.name for path in first.iterdir()) == ["metrics.csv", "model.json", "model.safetensors"]
-    for path in first.iterdir():
-        assert path.read_bytes() == (second / path.name).read_bytes(), path.name
+    assert sorted(path.name for path in first.iterdir()) == ["metrics.csv", "model.json", "model.safetensors", "training.png"]
+    for name in ("model.json", "model.safetensors", "training.png"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    assert [path.name for path in first.parent.iterdir()] == ["model"]
     other = train(made_dataset(), tmp_path / "3" / "model", replace(TINY, seed=6))
     assert (other / "model.safetensors").read_bytes() != (first / "model.safetensors").read_bytes()
 
@@ -224,31 +156,291 @@ def test_sizes_too_small_for_batch_norm_are_refused() -> None:
         refuse_tiny(network, (8, 7), 1)
     refuse_tiny(network, (8, 9), 1)
     refuse_tiny(network, (8, 7), 2)
+    network.pools_globally = True  # type: ignore[assignment]
+    with pytest.raises(UsageError, match=r"batch of 1 with patches of 64 x 64 leaves batch norm 1 value a channel: take a larger batch"):
+        refuse_tiny(network, (64, 64), 1)
+    refuse_tiny(build_network("tiny", bands=1, classes=2, options={"norm": False}), (1, 1), 1)  # no batch norm, no limit
     network.train()
     with pytest.raises(ValueError, match="more than 1 value"):
         network(torch.zeros(1, 1, 8, 7))
     network(torch.zeros(1, 1, 8, 9))
 
 
+def training(options: TrainOptions, dataset: object = None) -> loop.Training:
+    """A training before its first step."""
+    torch.manual_seed(options.seed)
+    return loop.Training(dataset or made_dataset(), options, *loop._fabric(None, options))  # type: ignore[arg-type]
+
+
 def test_batch_norm_is_settled_on_whole_batches_of_the_final_weights() -> None:
-    dataset = made_dataset()
-    bands = tuple(BandSpec(name=band.name, scale="db", mean=band.mean, std=band.std) for band in dataset.bands)
-    network = build_network("compact_unet", bands=2, classes=3, options={"width": 4, "depth": 1, "stem": 1})
-    run = _Run(dataset, bands, network, TINY, TINY.steps)
-    training = dataset.split("train")
-    run.settle(training)
-    first = next(module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
-    norm = next(module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    one = training(replace(TINY, net_options={"width": 4, "depth": 1, "stem": 1}))
+    loop.settle(one.network, one.settling(), one.forward_only)
+    first = next(module for module in one.network.modules() if isinstance(module, torch.nn.Conv2d))
+    norm = next(module for module in one.network.modules() if isinstance(module, torch.nn.BatchNorm2d))
     with torch.no_grad():
-        means = torch.stack([first(run.batch(training, step)[0]).mean((0, 2, 3)) for step in range(16)])
+        means = [first(one.prepared(one.whole[step], one.whole, step)[0]).mean((0, 2, 3)) for step in range(16)]  # type: ignore[arg-type]
     # float32 sums over 16 batches of 3 x 32 x 32 values
-    torch.testing.assert_close(norm.running_mean, means.mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(0), rtol=1e-4, atol=1e-5)
     assert norm.momentum == 0.1
 
 
-@pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"steps": 0}, {"epochs": -1.0}, {"warm_up": 1.0}, {"batch": 0}])
-def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(UsageError):
+@pytest.mark.parametrize("weights", ["none", "inverse-sqrt"])
+@pytest.mark.parametrize("loss", ["ce", "focal"])
+def test_micro_batches_add_up_to_the_batch(loss: str, weights: str) -> None:
+    """Without batch norm and dropout the cut must not matter, although each patch has another number of labels."""
+    plain = TrainOptions(net="tiny", net_options={"norm": False, "dropout": 0.0}, batch=6, loss=loss, class_weights=weights, threads=1)  # type: ignore[arg-type]
+    gradients, losses = [], []
+    for micro in (6, 3, 1):
+        one = training(replace(plain, micro_batch=micro), made_dataset(10, 0, Made(10, sparse=True)))
+        loss_of_step = one.accumulate(0, *one.prepared(one.patches[0], one.patches, 0))  # type: ignore[arg-type]
+        assert loss_of_step is not None
+        losses.append(float(loss_of_step))
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in one.parameters if parameter.grad is not None]))
+    scale = float(gradients[0].abs().max())
+    for gradient, value in zip(gradients[1:], losses[1:], strict=True):
+        assert value == pytest.approx(losses[0], rel=1e-5)
+        torch.testing.assert_close(gradient, gradients[0], rtol=1e-4, atol=1e-6 * scale)
+
+
+def test_an_auxiliary_head_counts_by_its_weight() -> None:
+    one = training(TrainOptions(net="tiny", net_options={"aux": True, "dropout": 0.0}, batch=2, threads=1))
+    images, target = one.prepared(one.patches[0], one.patches, 0)  # type: ignore[arg-type]
+    assert not images.isnan().any()
+    answer = one.network.train()(images)
+    expected = cross_entropy(answer["out"], target) + 0.5 * cross_entropy(answer["aux"], target)
+    assert one.objective(images, target).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_running_mean_equals_its_definition() -> None:
+    network, rng = torch.nn.Linear(2, 1, bias=False), np.random.default_rng(0)
+    network.weight.data[:] = torch.tensor([1.0, 2.0])
+    running, expected = RunningMean(network, 0.6), np.array([1.0, 2.0])
+    for step in range(1, 30):
+        weights = rng.normal(size=2)
+        network.weight.data[:] = torch.from_numpy(weights)
+        running.update(step)
+        decay = min(0.6, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weights
+    with running.in_place():
+        np.testing.assert_allclose(network.weight.detach().numpy()[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(network.weight.detach().numpy()[0], weights, rtol=1e-6)
+
+
+def test_running_mean_is_what_is_kept(tmp_path: Path) -> None:
+    """At a learning rate that makes the weights jump, their mean is another network."""
+    options = replace(TINY, net="tiny", net_options={}, steps=30, lr=0.05, validations=1)
+    plain, mean = (load_model(train(made_dataset(), tmp_path / str(ema), replace(options, ema=ema))) for ema in (0.0, 0.9))
+    assert not torch.equal(plain.network.state_dict()["head.weight"], mean.network.state_dict()["head.weight"])
+    assert mean.spec.metrics["validation_loss"] != plain.spec.metrics["validation_loss"]
+
+
+def test_memory_that_does_not_suffice_halves_the_micro_batch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The rest of the run is that of the smaller micro-batch, to the bit: samples, order and number of steps stay."""
+    options = TrainOptions(net="tiny", net_options={"limit": 2}, batch=8, steps=9, validations=1, threads=1, seed=2)
+    short = train(made_dataset(), tmp_path / "short", options)
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "the device's memory does not hold micro-batches of 8: they are of 4 from now on",
+        "the device's memory does not hold micro-batches of 4: they are of 2 from now on",
+    ]
+    said = load_model(short).spec.training
+    assert (said["micro_batch"], said["micro_batch_was_halved"], said["samples_seen"]) == (2, True, 72)
+    small = train(made_dataset(), tmp_path / "small", replace(options, micro_batch=2))
+    assert (short / "model.safetensors").read_bytes() == (small / "model.safetensors").read_bytes()
+
+
+class NoMemory(torch.nn.Module):
+    """It holds nothing."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_memory_for_nothing_is_said() -> None:
+    one = training(TrainOptions(net="tiny", batch=6, threads=1))
+    one.forward = NoMemory()
+    with pytest.raises(MissingError, match="does not hold micro-batches of 1: take smaller patches"):
+        one.step(0, one.patches[0])  # type: ignore[arg-type]
+    one.micro, one.network.pools_globally = 2, True  # type: ignore[assignment]
+    with pytest.raises(MissingError, match="micro-batches of 2, and a batch of 1 with patches of 32 x 32 leaves batch norm 1 value"):
+        one.step(0, one.patches[0])  # type: ignore[arg-type]
+
+
+def test_patience_ends_a_training_early(tmp_path: Path) -> None:
+    """A network that is frozen after its first steps gets no better."""
+    options = replace(TINY, steps=60, validations=20, lr=1e-12, patience=3)
+    spec = load_model(train(made_dataset(), tmp_path / "model", options)).spec
+    assert spec.training["stopped_early"] is True
+    assert spec.training["steps"] == 12  # four validations, a step of three: the first, and three no better
+
+
+@pytest.mark.parametrize(
+    ("has", "format_", "reason"),
+    [
+        ((), "float32", "no units"),
+        (("_is_avx512_bf16_supported",), "bfloat16", "AVX512-BF16"),
+        (("_is_amx_tile_supported",), "bfloat16", "AMX"),
+    ],
+)
+def test_precision_is_what_the_processor_computes_well(
+    has: tuple[str, ...], format_: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for question in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, question, lambda answer=question in has: answer)
+    found = choose_precision(torch.device("cpu"), "auto")
+    assert found.format == format_
+    assert reason in found.reason
+    assert choose_precision(torch.device("cpu"), "float32").format == "float32"
+    with pytest.raises(UsageError, match="float16 does not train on a CPU"):
+        choose_precision(torch.device("cpu"), "float16")
+
+
+@pytest.mark.parametrize(("capability", "format_"), [((9, 0), "bfloat16"), ((8, 0), "bfloat16"), ((7, 5), "float16"), ((6, 1), "float32")])
+def test_precision_of_a_gpu(capability: tuple[int, int], format_: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert choose_precision(torch.device("cuda"), "auto").format == format_
+
+
+def test_bfloat16_trains_and_keeps_float32_weights(tmp_path: Path) -> None:
+    half = replace(TINY, precision="bfloat16", augmentation=QUIET)
+    spec = load_model(train(made_dataset(), tmp_path / "half", half)).spec
+    assert (spec.training["precision"], spec.training["precision_reason"]) == ("bfloat16", "as asked for")
+    model = load_model(train(made_dataset(), tmp_path / "whole", replace(half, precision="float32")))
+    other = load_model(tmp_path / "half").network.state_dict()["head.weight"]
+    assert other.dtype == torch.float32
+    assert not torch.equal(other, model.network.state_dict()["head.weight"])
+
+
+def test_training_curve_opens_and_shows_lines(tmp_path: Path) -> None:
+    folder = train(made_dataset(), tmp_path / "model", TINY)
+    with Image.open(folder / "training.png") as picture:
+        assert picture.size == (800, 700)
+        shown = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    for color in ((31, 119, 180), (44, 160, 44), (214, 39, 40)):  # matplotlib's blue, green, red: loss, IoU, learning rate
+        assert (np.abs(shown.astype(int) - color).max(1) < 3).sum() > 50, color
+    assert training_curve([], best_step=0).startswith(b"\x89PNG")
+    assert training_curve([{"step": 1, "lr": 0.1, "loss": 2.0}], best_step=0).startswith(b"\x89PNG")
+
+
+def test_tensorboard_gets_the_log(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    folder = train(made_dataset(), tmp_path / "model", TINY, tensorboard=tmp_path / "events")
+    (file,) = (tmp_path / "events").iterdir()
+    said = {}
+    for event in EventFileLoader(str(file)).Load():
+        for value in event.summary.value:
+            said[value.tag, event.step] = value.tensor.float_val[0]
+    rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+    assert {step for _, step in said} == {int(row["step"]) for row in rows}
+    assert said["training/loss", 12] == pytest.approx(float(rows[-1]["loss"]), rel=1e-5)
+    assert said["validation/val_miou", 12] == pytest.approx(float(rows[-1]["val_miou"]), rel=1e-5)
+
+
+def test_progress_says_rate_and_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 100.0, 110.0, 120.0, 130.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    said: list[tuple[int, int, str]] = []
+    record = Record(lambda *line: said.append(line), steps=50, batch=8, tensorboard=None)
+    record.start(20)
+    record.tell(25, 0.5)
+    record.best = 0.75
+    record.tell(30, 0.25)
+    # 5 steps of 8 patches in 10 s, then 10 in 20 s
+    assert said == [
+        (25, 50, "train, loss 0.500, 4 patches/s, 0:50 left"),
+        (30, 50, "train, loss 0.250, mIoU 0.750, 4 patches/s, 0:40 left"),
+    ]
+
+
+CONFIG = """# a run
+net: fcn
+net_options: {depth: 50}
+steps: 20
+ema: 0.9
+augmentation_turns: false
+micro_batch: 2
+"""
+
+
+def test_options_from_a_file_and_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(CONFIG)
+    options = options_from(path, {"steps": 7, "net_options": {"stem": "deep"}})
+    assert options == TrainOptions(
+        net="fcn", net_options={"depth": 50, "stem": "deep"}, steps=7, ema=0.9, augmentation=Augmentation(turns=False), micro_batch=2
+    )
+    assert options_from(path, {"net": "unet"}).net_options == {}
+    assert options_from(None, {}) == TrainOptions()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("stepz: 3", r"unknown key 'stepz' \[.*run.yaml:8\]: did you mean 'steps'"),
+        ("augmentation_turn: true", r"unknown key 'augmentation_turn' \[.*:8\]: did you mean 'augmentation_turns'"),
+        ("lr: fast", r"key 'lr': .* \[.*run.yaml:8\]: the file says 'fast'"),
+        ("lr: -1", r"lr is -1"),
+        ("precision: float8", r"key 'precision': .* \[.*run.yaml:8\]"),
+        ("- lr", r"is not YAML"),
+    ],
+)
+def test_faults_of_a_configuration_name_the_line(line: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"{CONFIG}{line}\n")
+    with pytest.raises(UsageError, match=said):
+        options_from(path, {})
+    assert run(["train", str(tmp_path), "-o", str(tmp_path / "model"), "--config", str(path)]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_training_starts_from_pretrained_weights(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from sarseg.nets.resnet import ResNet
+
+    torch.manual_seed(8)
+    source = ResNet("resnet18", bands=2).state_dict()
+    save_file(source, tmp_path / "encoder.safetensors")
+    options = TrainOptions(
+        net="unet_resnet",
+        net_options={"backbone": "resnet18"},
+        weights=str(tmp_path / "encoder.safetensors"),
+        steps=1,
+        batch=2,
+        lr=1e-9,
+        weight_decay=0.0,
+        threads=1,
+    )
+    folder = train(made_dataset(2, 0), tmp_path / "model", options)
+    trained = load_file(folder / "model.safetensors")
+    for name in ("conv1.weight", "layer4.1.conv2.weight"):
+        torch.testing.assert_close(trained[f"backbone.{name}"], source[name], rtol=0, atol=1e-7)
+    spec = load_model(folder).spec
+    assert spec.mlm["mlm:pretrained"] is True
+    assert "loaded" in " ".join(spec.training["pretrained_report"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"lr": 0.0}, "lr is 0.0: above 0"),
+        ({"steps": 0}, "steps is 0: at least 1"),
+        ({"epochs": -1.0}, "epochs is -1.0: above 0"),
+        ({"warm_up": 1.0}, "warm_up is 1.0"),
+        ({"batch": 0}, "batch is 0"),
+        ({"ema": 1.0}, "ema is 1.0: from 0 to below 1"),
+        ({"clip": 0.0}, "clip is 0.0"),
+        ({"patience": 0}, "patience is 0"),
+        ({"workers": -1}, "workers is -1"),
+        ({"precision": "float8"}, "precision is 'float8': one of auto"),
+        ({"micro_batch": 3}, "micro_batch 3 does not divide the 8 samples of a device"),
+        ({"devices": 3}, "a batch of 8 does not go onto 3 devices"),
+        ({"devices": 2, "micro_batch": 8}, "micro_batch 8 does not divide the 4 samples"),
+        ({"weights_sha256": "abc"}, "weights_sha256 is no SHA-256"),
+    ],
+)
+def test_impossible_options_are_refused(wrong: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
         TrainOptions(**wrong)  # type: ignore[arg-type]
 
 
@@ -287,7 +479,22 @@ def test_pairs_become_patches_become_a_model_become_a_map(georeferenced: bool, t
         out_dir=tmp_path / "dataset/train",
         legend=LEGEND,
     )
-    words = ["--width", "8", "--depth", "2", "--stem", "1", "--steps", "50", "--batch", "4", "--lr", "0.01", "--threads", "1"]
+    words = [
+        "--net-option",
+        "width=8",
+        "--net-option",
+        "depth=2",
+        "--net-option",
+        "stem=1",
+        "--steps",
+        "50",
+        "--batch",
+        "4",
+        "--lr",
+        "0.01",
+        "--threads",
+        "1",
+    ]
     assert run(["--quiet", "train", str(dataset), "-o", str(tmp_path / "model"), *words]) == 0
     source = tmp_path / "data/images" / ("tile_5.tif" if georeferenced else "tile_5.png")
     assert run(["--quiet", "predict", str(tmp_path / "model"), str(source), "-o", str(tmp_path / "maps")]) == 0

@@ -68,7 +68,7 @@ class Miniature:
         name = scene.name.partition(".")[0]
         return self._publish("preprocess", out / f"{name}_{options.radiometry}", *dem, options, name=name)
 
-    def make_labels(self, source: Path, like: Path, out: Path, *, legend: Any, progress: Any) -> Path:
+    def label_product(self, source: Path, like: Path, out: Path, options: Any, *, legend: Any, progress: Any) -> Path:
         return self._publish("labels", out, source, like, name=f"labels {out.stem}")
 
     def write_dataset(self, out: Path, sources: list[Any], options: Any, progress: Any) -> Path:
@@ -91,7 +91,7 @@ class Miniature:
         for module, name in (
             ("scene.open", "open_scene"),
             ("ard.preprocess", "preprocess"),
-            ("labels.resample", "make_labels"),
+            ("labels.resample", "label_product"),
             ("patches.store", "write_dataset"),
             ("train.loop", "train"),
             ("predict.engine", "predict"),

@@ -1,4 +1,4 @@
-"""Accuracy of a map against the truth."""
+"""Accuracy of a map against the truth, and of a model on the patches of a dataset."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sarseg.assess.accuracy import Assessment, assess, score
+    from sarseg.assess.evaluate import Evaluation, evaluate
 
-__all__ = ["Assessment", "assess", "score"]
+_HOME = {"Assessment": "accuracy", "assess": "accuracy", "score": "accuracy", "Evaluation": "evaluate", "evaluate": "evaluate"}
+
+__all__ = ["Assessment", "Evaluation", "assess", "evaluate", "score"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module("sarseg.assess.accuracy"), name)
+    if name in _HOME:
+        return getattr(import_module(f"sarseg.assess.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sarseg.assess.report import class_rows, draw_report, measures, text, text_table, write_csv
 from sarseg.errors import InputError, UsageError
 from sarseg.grid import Bounds, MapGrid
 from sarseg.labels.resample import Rule, choose_rule, on_grid
@@ -20,8 +21,6 @@ from sarseg.product.open import open_map
 from sarseg.progress import Progress, silent
 from sarseg.raster.read import open_raster
 from sarseg.tiles import BLOCK, Window, blocks
-
-_DIGITS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +41,21 @@ class Assessment:
     bounds: Bounds | None = None
     resampling: Rule = "copy"
 
+    @property
+    def constant(self) -> tuple[str, Accuracy]:
+        """The truth's largest class (of equal ones the first), and what it scores as the answer everywhere: the least to beat."""
+        counts = self.accuracy.matrix.sum(1)
+        best = int(counts.argmax())
+        matrix = np.zeros_like(self.accuracy.matrix)
+        matrix[:, best] = counts
+        return self.accuracy.legend.names[best], Accuracy(matrix, self.accuracy.legend)
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON; None stands for a number that does not exist."""
+        name, constant = self.constant
         return {
             **self.accuracy.to_dict(),
+            "constant_answer": {"class": name, **measures(constant)},
             "unscored_pixels": self.unscored,
             "bounds": list(self.bounds) if self.bounds is not None else None,
             "truth_resampling": self.resampling,
@@ -54,21 +64,26 @@ class Assessment:
     def table(self) -> str:
         """The accuracies as text, for a terminal."""
         accuracy = self.accuracy
-        width = max(10, *(len(name) for name in accuracy.legend.names))
-        lines = [f"{'class':<{width}} {'code':>4} {'pixels':>12} {'IoU':>7} {'F1':>7} {'user':>7} {'producer':>8}"]
-        columns = (accuracy.iou, accuracy.f1, accuracy.users, accuracy.producers)
-        for at, one in enumerate(accuracy.legend.classes):
-            iou, f1, users, producers = (_text(column[at]) for column in columns)
-            pixels = int(accuracy.matrix[at].sum())
-            lines.append(f"{one.name:<{width}} {one.code:>4} {pixels:>12} {iou:>7} {f1:>7} {users:>7} {producers:>8}")
-        lines.append(f"overall accuracy {_text(accuracy.oa)}, kappa {_text(accuracy.kappa)}, mean IoU {_text(accuracy.miou)}")
+        lines = [text_table(accuracy)]
+        name, constant = self.constant
+        lines.append(f"always '{name}': overall accuracy {text(constant.oa)}, mean IoU {text(constant.miou)}")
         lines.append(
             f"scored {accuracy.total} pixels; not scored: {self.unscored['without_label']} without label, "
             f"{self.unscored['label_without_prediction']} with a label where the map has none"
         )
         if accuracy.absent:
-            lines.append(f"no label has {', '.join(accuracy.absent)}; a class in neither truth nor map is left out of the mean")
+            lines.append(f"no label has {', '.join(accuracy.absent)}; a class in neither truth nor map is left out of the means")
         return "\n".join(lines)
+
+    def write(self, path: Path) -> None:
+        """JSON at `path`, and beside it, with the same stem, the table as CSV and the matrix as PNG."""
+        if path.suffix.lower() in (".csv", ".png"):
+            raise UsageError(f"the result is JSON, and {path.suffix} comes beside it", path, "a name that ends in .json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        name, constant = self.constant
+        write_csv(path.with_suffix(".csv"), [*class_rows(self.accuracy, "map"), *class_rows(constant, f"always {name}")])
+        draw_report(path.with_suffix(".png"), self.accuracy, title=path.stem)
+        write_json(path, self.to_dict())
 
 
 def assess(
@@ -87,7 +102,7 @@ def assess(
 
     Parameters
     ----------
-    out : where to write the result as JSON
+    out : where to write the result as JSON; a CSV and a PNG of the matrix, with the same stem, come beside it
     bounds : score only pixels whose centres lie in xmin, ymin, xmax, ymax, in the map's CRS
 
     Raises
@@ -114,8 +129,7 @@ def assess(
         raise InputError("the truth has no label on the map", truth_path, f"truth and {map_path} do not overlap there")
     result = Assessment(accuracy=Accuracy(matrix, landcover.legend), unscored=missed, bounds=bounds, resampling=rule)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(out, result.to_dict())
+        result.write(out)
     return result
 
 
@@ -148,7 +162,3 @@ def _pixels_in(grid: MapGrid, bounds: Bounds, where: object) -> Window:
     if not cols.size or not rows.size:
         raise InputError(f"the region {bounds} lies outside of the map", where, f"the map's bounds are {grid.bounds}")
     return Window(row=int(rows[0]), col=int(cols[0]), rows=len(rows), cols=len(cols))
-
-
-def _text(value: float) -> str:
-    return "n/a" if np.isnan(value) else f"{value:.{_DIGITS}f}"

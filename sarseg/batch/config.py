@@ -6,8 +6,6 @@ the keys in `Inputs` say which files the line starts from. Relative paths in the
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -15,14 +13,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from sarseg.errors import InputError, UsageError
+from sarseg.errors import UsageError
+from sarseg.flatyaml import read_flat
 
 STEPS: Mapping[str, tuple[str, str]] = {
     "preprocess": ("sarseg.ard.preprocess", "PreprocessOptions"),
+    "labels": ("sarseg.labels.options", "LabelOptions"),
     "patches": ("sarseg.patches.store", "PatchOptions"),
-    "train": ("sarseg.train.loop", "TrainOptions"),
+    "train": ("sarseg.train.options", "TrainOptions"),
     "predict": ("sarseg.predict.engine", "PredictOptions"),
     "mosaic": ("sarseg.mosaic.composite", "MosaicOptions"),
 }
@@ -44,11 +44,11 @@ class Inputs(BaseModel):
     dem: Annotated[list[Path], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = Field(min_length=1)
     """DEM files, or folders of tiles; one may stand without brackets."""
     labels: Path
-    """Class raster to train with."""
+    """What to train with: any source of `sarseg labels`."""
     legend: Path | None = None
     """Classes of the labels, when the raster does not name them."""
     truth: Path | None = None
-    """Class raster to assess with; the labels when absent."""
+    """Labels to assess with: a class raster with the map's codes, or a source that is known by its name; the labels when absent."""
     seed: int = Field(default=0, ge=0)
     """Seed of every step that draws numbers."""
 
@@ -79,22 +79,7 @@ def read_pipeline(path: Path) -> Pipeline:
 
     UsageError names the file, the line and the key for a wrong key, type or value; InputError when it cannot be read.
     """
-    content, line_of = _load(path)
-    model = _model()
-    for key in content:
-        if key not in model.model_fields:
-            near = difflib.get_close_matches(str(key), model.model_fields, 1)
-            hint = f"did you mean '{near[0]}'?" if near else f"keys are {', '.join(model.model_fields)}"
-            raise UsageError(f"unknown key '{key}'", f"{path}:{line_of[key]}", hint)
-    try:
-        # through JSON: strict about types, while lists become tuples and strings paths
-        checked = model.model_validate_json(json.dumps(content, default=str), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = str(first["loc"][0])
-        place = f"{path}:{line_of[key]}" if key in line_of else path
-        raise UsageError(f"key '{key}': {first['msg']}", place, f"the file says {content[key]!r}" if key in content else "") from error
-    values = {name: getattr(checked, name) for name in checked.model_fields_set}
+    values = read_flat(path, _model(), kind="pipeline")
     return Pipeline(
         path=path,
         inputs=Inputs(**{name: value for name, value in values.items() if name in Inputs.model_fields}),
@@ -109,28 +94,6 @@ def packaged_pipeline(name: str) -> Path:
     package = Path(__file__).resolve().parents[1]
     inside = package / "pipelines" / f"{name}.yaml"
     return inside if inside.is_file() else package.parent / "pipelines" / f"{name}.yaml"
-
-
-def _load(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """The file's mapping as plain values, and the line (from 1) of each key."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError) as error:
-        raise InputError("is no pipeline file that can be read", path, "give a YAML file") from error
-    try:
-        content = YAML(typ="safe", pure=True).load(text)
-        marked = YAML(typ="rt").load(text)
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
-        raise UsageError(f"is not YAML: {error.problem}", f"{path}:{line}") from error
-    except YAMLError as error:
-        raise UsageError(f"is not YAML: {error}", path) from error
-    if not isinstance(content, dict):
-        raise UsageError("a pipeline is a list of `key: value` lines", path)
-    return content, {key: marked.lc.key(key)[0] + 1 for key in content}
 
 
 @cache

@@ -6,19 +6,20 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from sarseg.batch.config import Pipeline
 from sarseg.batch.state import ALL_SCENES, Ledger, Step, as_json, only_run
 from sarseg.errors import InputError, SarsegError
+from sarseg.product import folder as names
 from sarseg.progress import Progress, silent
 
 log = logging.getLogger(__name__)
 
 ARD, LABELS, DATASET, MODEL, MAPS, LANDCOVER = "ard", "labels", "dataset", "model", "maps", "landcover"
-ACCURACY = "accuracy.json"
+ACCURACY, TRUTH = "accuracy.json", "truth.tif"
 
 
 class ScenesFailed(SarsegError):
@@ -193,18 +194,19 @@ class _Line:
         )
 
     def _labels(self, scene: _Scene) -> None:
-        from sarseg.labels.resample import make_labels
+        from sarseg.labels.resample import label_product
 
-        source = self.downloads / self.pipeline.inputs.labels
+        source, options = self.downloads / self.pipeline.inputs.labels, self._label_options()
         scene.labels_key = self._carry_out(
             Step(
                 name="labels",
                 scene=scene.name,
-                inputs=(source, *self._legend_files()),
+                inputs=(source, *self._legend_files(), *_remap_files(options)),
                 after=(scene.ard_key,),
+                options=as_json(options),
                 output=scene.labels,
             ),
-            lambda: make_labels(source, scene.ard, scene.labels, legend=self._legend(), progress=self.progress),
+            lambda: label_product(source, scene.ard, scene.labels, options, legend=self._legend(), progress=self.progress),
         )
 
     def _train(self, scenes: Sequence[_Scene]) -> tuple[Path, str]:
@@ -262,6 +264,8 @@ class _Line:
             log.warning("no accuracy: the pipeline names neither `truth` nor `patches_test_bounds`, so all labels were trained on")
             return None
         truth = self.downloads / (inputs.truth or inputs.labels)
+        if self._is_remapped(truth):
+            truth, key = self._truth(truth, landcover, key)
         accuracy = self.out / ACCURACY
         self._carry_out(
             Step(
@@ -275,6 +279,44 @@ class _Line:
             lambda: assess(landcover, truth, accuracy, bounds=bounds, legend=self._legend(), progress=self.progress),
         )
         return accuracy
+
+    def _truth(self, source: Path, landcover: Path, key: str) -> tuple[Path, str]:
+        """The truth on the map's grid in the map's codes; every pixel of it counts, however mixed it is."""
+        from sarseg.labels.resample import label_product
+
+        made, options = self.out / TRUTH, replace(self._label_options(), min_purity=None)
+        if self.pipeline.inputs.truth is not None:  # what was told of the labels was not told of it
+            options = replace(options, kind=None, year=None)
+        key = self._carry_out(
+            Step(
+                name="truth",
+                scene=ALL_SCENES,
+                inputs=(source, *self._legend_files(), *_remap_files(options)),
+                after=(key,),
+                options=as_json(options),
+                output=made,
+            ),
+            lambda: label_product(source, landcover / names.LANDCOVER, made, options, legend=self._legend(), progress=self.progress),
+        )
+        return made, key
+
+    def _is_remapped(self, truth: Path) -> bool:
+        """Whether the truth as it is does not have the map's codes: it is what the labels are made of, or a product known by its name."""
+        from sarseg.labels.resample import is_vector
+        from sarseg.labels.sources import is_known
+
+        options = self.pipeline.options["labels"]
+        made = self.pipeline.inputs.truth is None and any(options.get(name) is not None for name in ("remap", "kind", "class_field"))
+        return made or is_vector(truth) or is_known(truth)
+
+    def _label_options(self) -> Any:
+        """The options of the labels; the path of a remap table counts from the downloads."""
+        from sarseg.labels.known import READY
+
+        options = self._options("labels")
+        if options.remap is None or options.remap in READY:
+            return options
+        return replace(options, remap=str(self.downloads / options.remap))
 
     def _options(self, step: str, **more: Any) -> Any:
         return self.pipeline.options_of(step, self.downloads, **more)
@@ -304,3 +346,10 @@ class _Line:
 def _paths(options: Any) -> tuple[Path, ...]:
     """The files that an options object names."""
     return tuple(value for value in (getattr(options, item.name) for item in fields(options)) if isinstance(value, Path))
+
+
+def _remap_files(options: Any) -> tuple[Path, ...]:
+    """The table that the labels' options name, where it is a file."""
+    from sarseg.labels.known import READY
+
+    return () if options.remap is None or options.remap in READY else (Path(options.remap),)

@@ -13,6 +13,7 @@ from sarseg.errors import InputError
 if TYPE_CHECKING:
     from sarseg.grid import MapGrid
     from sarseg.legend import Legend
+    from sarseg.product.model import Product
     from sarseg.scene.model import Scene
 
 _LABEL_WIDTH = 18
@@ -24,7 +25,8 @@ _LABEL_WIDTH = 18
 def command(paths: tuple[Path, ...], as_json: bool) -> None:
     """Say what a scene, product, dataset, map or model is.
 
-    PATHS are Sentinel-1 GRD products (SAFE folder, zip, manifest.safe), folders that sarseg has written, or raster files.
+    PATHS are radar scenes (Sentinel-1 GRD: SAFE folder, zip, manifest.safe), products on the map (JAXA mosaics, HyP3, ASF and OPERA
+    RTC, SNAP's .dim, PolSARpro folders), folders that sarseg has written, or raster files.
 
     Example: sarseg info S1A_IW_GRDH_1SDV_20210119T031653_20210119T031718_036201_043ED0_8255.zip
     """
@@ -37,6 +39,7 @@ def command(paths: tuple[Path, ...], as_json: bool) -> None:
 
 def describe(path: Path) -> dict[str, Any]:
     """What a path is, as plain values; its first key is `kind`. InputError when nothing of ours opens it."""
+    from sarseg.product.open import is_ready_made
     from sarseg.scene.open import open_scene
     from sarseg.scene.safe import MANIFEST, open_safe
 
@@ -45,6 +48,8 @@ def describe(path: Path) -> dict[str, Any]:
     for name, kind in (("model.json", "model"), ("dataset.json", "dataset")):
         if (path / name).is_file():
             return {"kind": kind, "path": path, **_summary(path / name)}
+    if is_ready_made(path):
+        return _on_map(path)
     if path.suffix.lower() == ".zip" or path.name == MANIFEST or open_safe(path) is not None:
         return _scene(open_scene(path))
     if path.is_dir() and not (path / "item.json").is_file():
@@ -88,12 +93,22 @@ def _on_map(path: Path) -> dict[str, Any]:
     except InputError:
         product = open_product(path)
         description = {"id": product.id, "quantity": product.quantity, "bands": list(product.bands), "time": product.datetime_utc}
-        item, grid, kind = product.item, product.grid, "product" if path.is_dir() else "raster"
+        description |= _more(product)
+        item, grid, kind = product.item, product.grid, "product" if product.item else "raster"
     else:
         description = {"id": landcover.id, "classes": _classes(landcover.legend)}
         item, grid, kind = landcover.item, landcover.grid, "map"
     warnings = item.get("properties", {}).get("sarseg:warnings", [])
     return {"kind": kind, "path": path, **description, **_grid(grid), "warnings": list(warnings)}
+
+
+def _more(product: Product) -> dict[str, Any]:
+    """What else is known of a product; nothing of a raster with raw bands."""
+    said = product.item.get("properties", {})
+    keys = {"family": "sarseg:family", "radiometry": "sarseg:quantity", "platform": "platform", "tiles": "sarseg:tiles"}
+    found = {name: said[key] for name, key in keys.items() if key in said}
+    others = [name for name in product.rasters if name not in product.bands]
+    return {**found, **({"further_bands": others} if others else {})}
 
 
 def _classes(legend: Legend) -> list[str]:

@@ -1,15 +1,38 @@
-"""Per-pixel baselines that a network must beat."""
+"""Baselines that a network must beat: the largest class, Gaussian maximum likelihood, a random forest on filtered bands.
+
+Each is a network like any other, which `predict` maps too; its logits are log probabilities. `sarseg.nets.fitting` fits them.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
+import torch
 from numpy.typing import NDArray
+from scipy.special import logsumexp
+from torch import Tensor, nn
 
 from sarseg.errors import InputError
+from sarseg.nets.boxcar import boxcar
+from sarseg.nets.forest import LEAST_PROBABILITY, RandomForest, RandomForestConfig
+
+__all__ = [
+    "BASELINES",
+    "Gaussian",
+    "GaussianClassifier",
+    "GaussianConfig",
+    "Majority",
+    "MajorityConfig",
+    "RandomForest",
+    "RandomForestConfig",
+    "boxcar",
+    "fit_gaussian",
+    "gaussian_of",
+    "majority_of",
+]
 
 _CHUNK = 1 << 18  # pixels at a time: the working arrays stay in the cache
 
@@ -79,22 +102,117 @@ def fit_gaussian(
     return GaussianClassifier(present.astype(np.uint8), np.array(mean), np.array(whitening), np.log(share))
 
 
-def boxcar(power: NDArray[np.floating], size: int) -> NDArray[np.float32]:
-    """Mean of linear power over size x size pixels, float32 (band, rows, cols); NaN is left out and stays NaN.
+@dataclass(frozen=True, slots=True)
+class MajorityConfig:
+    """Nothing to choose."""
 
-    InputError for an even size.
+    bands: int
+    classes: int
+
+
+class Majority(nn.Module):
+    """The same answer everywhere: bands (n, bands, h, w) -> log of the classes' shares, float32 (n, classes, h, w).
+
+    Buffer `log_share` float32 (classes,).
     """
-    if size < 1 or size % 2 == 0:
-        raise InputError(f"a boxcar of {size} pixels has no centre", hint="an odd size")
-    valid = ~np.isnan(power)
-    total = _window_sum(np.where(valid, power, 0.0), size)
-    count = _window_sum(valid.astype(np.float64), size)
-    return np.where(valid, total / np.maximum(count, 1.0), np.nan).astype(np.float32)
+
+    takes_nan = True
+    stride = 1
+    pools_globally = False
+
+    log_share: Tensor
+
+    def __init__(self, config: MajorityConfig) -> None:
+        super().__init__()
+        self.register_buffer("log_share", torch.zeros(config.classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log shares float32 (n, classes, h, w)."""
+        return self.log_share.reshape(1, -1, 1, 1).expand(len(x), -1, *x.shape[2:]).contiguous()
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        if not rest[-1] and not bool(self.log_share.isfinite().all()):
+            rest[-1].append("a share is not finite")
 
 
-def _window_sum(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    """Sum over a square window in the last two axes; outside the image is 0."""
-    for axis in (values.ndim - 2, values.ndim - 1):
-        margin = [(size // 2, size // 2) if at == axis else (0, 0) for at in range(values.ndim)]
-        values = sliding_window_view(np.pad(values, margin), size, axis=axis).sum(axis=-1)
-    return values
+@dataclass(frozen=True, slots=True)
+class GaussianConfig:
+    """Nothing to choose."""
+
+    bands: int
+    classes: int
+
+
+class Gaussian(nn.Module):
+    """`GaussianClassifier` on normalised bands (n, bands, h, w), NaN = no value -> log posterior float32 (n, classes, h, w).
+
+    Where a band is NaN all classes are equal. It computes on the CPU, in float64. Buffers: `mean`, `whitening` and `log_prior`
+    of the classifier, float64; a class that was not fitted has the prior 0.
+    """
+
+    takes_nan = True
+    stride = 1
+    pools_globally = False
+
+    mean: Tensor
+    whitening: Tensor
+    log_prior: Tensor
+
+    def __init__(self, config: GaussianConfig) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(config.classes, config.bands, dtype=torch.float64))
+        self.register_buffer("whitening", torch.eye(config.bands, dtype=torch.float64).repeat(config.classes, 1, 1))
+        self.register_buffer("log_prior", torch.zeros(config.classes, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log posteriors float32 (n, classes, h, w)."""
+        return torch.from_numpy(np.stack([self._log_posterior(image) for image in x.detach().cpu().numpy()])).to(x.device)
+
+    def _log_posterior(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
+        classes = len(self.log_prior)
+        arrays = (getattr(self, name).cpu().numpy() for name in ("mean", "whitening", "log_prior"))
+        classifier = GaussianClassifier(np.arange(classes, dtype=np.uint8), *arrays)
+        flat = values.reshape(len(values), -1)
+        valid = np.flatnonzero(~np.isnan(flat).any(axis=0))
+        out = np.zeros((classes, flat.shape[1]), np.float32)
+        for start in range(0, len(valid), _CHUNK):
+            part = valid[start : start + _CHUNK]
+            score = classifier.log_likelihood(flat[:, part])
+            out[:, part] = np.maximum(score - logsumexp(score, axis=0), math.log(LEAST_PROBABILITY))
+        return out.reshape(classes, *values.shape[1:])
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        if rest[-1]:
+            return
+        diagonal = self.whitening.diagonal(dim1=1, dim2=2)
+        finite = bool(self.mean.isfinite().all() and self.whitening.isfinite().all())
+        if not finite or not bool((diagonal > 0).all() and (self.log_prior <= 0).all() and self.log_prior.isfinite().any()):
+            rest[-1].append("a mean, covariance or prior is no such thing")
+
+
+def gaussian_of(fitted: GaussianClassifier, classes: int) -> Gaussian:
+    """The network of a classifier whose codes are class indexes 0 .. classes - 1."""
+    network = Gaussian(GaussianConfig(bands=fitted.mean.shape[1], classes=classes))
+    network.log_prior.fill_(-math.inf)
+    at = torch.from_numpy(fitted.codes.astype(np.int64))
+    for name in ("mean", "whitening", "log_prior"):
+        getattr(network, name)[at] = torch.from_numpy(getattr(fitted, name))
+    return network.eval()
+
+
+def majority_of(pixels: NDArray[np.int64], *, bands: int) -> Majority:
+    """The network of class counts int64 (classes,)."""
+    network = Majority(MajorityConfig(bands=bands, classes=len(pixels)))
+    share = torch.from_numpy(pixels / pixels.sum())
+    network.log_share.copy_(share.clamp(min=LEAST_PROBABILITY).log())
+    return network.eval()
+
+
+BASELINES: dict[str, tuple[type[Any], type[nn.Module]]] = {
+    "majority": (MajorityConfig, Majority),
+    "gaussian": (GaussianConfig, Gaussian),
+    "random_forest": (RandomForestConfig, RandomForest),
+}
+"""What is fitted and not trained: name -> (config, network), as in the registry."""

@@ -22,7 +22,10 @@ PROBABILITY_ONE = 65535
 """Probability 1 as an integer."""
 
 Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Normalised bands without NaN, float32 (band, rows, cols) -> probabilities float32 (class, rows, cols)."""
+"""Normalised bands, NaN where there is no value, float32 (band, rows, cols) -> probabilities float32 (class, rows, cols).
+
+Where a band is NaN the probabilities mean nothing, but they are numbers.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +96,7 @@ def predict_strips(
     ----------
     read : normalised bands of full rows, float32 (band, rows, cols); a pixel where any band is NaN has no prediction
     shape : (rows, cols), any size from 1
-    forward : the network; NaN has become 0 (the mean) before it is called
+    forward : the network; it is given the tile with its NaN
     """
     rows, cols = shape
     row_tiles, col_tiles = axis_tiles(rows, options), axis_tiles(cols, options)
@@ -129,9 +132,8 @@ def _add_tiles(
         cols = slice(across.start, across.stop)
         if not valid[:, cols].any():
             continue
-        part, _ = filled(values[:, :, cols])
         weights = tile.weights[:, np.newaxis] * across.weights[np.newaxis, :]
-        sums[:, :rows, cols] += quantise(forward(part)) * weights
+        sums[:, :rows, cols] += quantise(forward(np.ascontiguousarray(values[:, :, cols]))) * weights
 
 
 def filled(normalised: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -162,12 +164,16 @@ def placed(network: nn.Module, device: torch.device) -> nn.Module:
 def make_forward(network: nn.Module, *, temperature: float, both_ways: bool = False) -> Forward:
     """A `Forward` of a network in eval mode on the best device; probabilities = softmax(logits / temperature).
 
-    `both_ways` also shows it the tile turned by 180 degrees, and takes the mean of the two answers.
+    NaN becomes 0, the mean, before the network sees it, unless the network says `takes_nan = True`. `both_ways` also shows it
+    the tile turned by 180 degrees, and takes the mean of the two answers.
     """
     device = best_device()
     network = placed(network, device).eval()
+    takes_nan = bool(getattr(network, "takes_nan", False))
 
     def forward(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not takes_nan:
+            values, _ = filled(values)
         with torch.inference_mode():
             x = torch.from_numpy(values)[np.newaxis].to(device).contiguous(memory_format=torch.channels_last)
             probabilities = torch.softmax(network(x)[0] / temperature, dim=0)

@@ -6,18 +6,19 @@ Nothing in it is executable: pickled weights are refused. The same model gives t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
-from sarseg.decibel import to_db
+from sarseg.bands import Quantity, Scale, diagonal_fault, scaled_band
 from sarseg.errors import InputError, UsageError
 from sarseg.legend import Legend
+from sarseg.nets.mlm import mlm_fields
 from sarseg.product.folder import create_folder, read_json, write_json
 
 if TYPE_CHECKING:
@@ -32,16 +33,13 @@ FORMAT: Literal[1] = 1
 _PICKLES = (".pth", ".pt", ".ckpt", ".pkl")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
-Scale = Literal["db", "raw"]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# what is computed from them is float32
+Finite = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
+Positive = Annotated[float, Field(ge=1e-30, le=1e30, allow_inf_nan=False)]
 
 
 class BandSpec(BaseModel):
-    """One input band: its name, its scale at the network's door, and the mean and deviation in that scale.
-
-    "db" takes linear power and makes dB of it; "raw" takes values as they stand.
-    """
+    """One input band: its name, its scale at the network's door (`sarseg.bands`), and the mean and deviation in that scale."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,10 +47,15 @@ class BandSpec(BaseModel):
     scale: Scale
     mean: Finite
     std: Positive
+    diagonals: tuple[str, str] | None = None
+    """Of a correlation only: the bands the root of whose product divides."""
 
 
 def _legend(value: object) -> Legend:
-    return value if isinstance(value, Legend) else Legend.from_dict(value)
+    try:
+        return value if isinstance(value, Legend) else Legend.from_dict(value)
+    except (InputError, OverflowError) as error:
+        raise ValueError(str(error)) from error
 
 
 class ModelSpec(BaseModel):
@@ -64,12 +67,33 @@ class ModelSpec(BaseModel):
     network: str
     options: dict[str, int | float | bool | str] = Field(default_factory=dict)
     bands: tuple[BandSpec, ...] = Field(min_length=1)
+    quantity: Quantity
+    """What the training product held; a product that holds something else is not mapped. Where it is absent, the scales tell."""
     legend: Annotated[Legend, BeforeValidator(_legend), PlainSerializer(lambda legend: legend.to_dict())]
     temperature: Positive = 1.0
     training: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
     weights_sha256: str = ""
+    mlm: dict[str, Any] = Field(default_factory=dict)
+    """The model for a catalogue, as fields of STAC's Machine Learning Model extension; `save_model` fills it in."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tell_quantity(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "quantity" in given or not isinstance(given.get("bands"), list | tuple):
+            return given
+        scales = [band.get("scale") if isinstance(band, dict) else getattr(band, "scale", None) for band in given["bands"]]
+        return {**given, "quantity": "power" if "db" in scales else "raw"}
+
+    @model_validator(mode="after")
+    def _check_bands(self) -> Self:
+        names = self.band_names
+        twice = sorted({name for name in names if names.count(name) > 1})
+        faults = [f"band {name} stands twice" for name in twice] + [diagonal_fault(band, names) for band in self.bands]
+        for fault in filter(None, faults):
+            raise ValueError(fault)
+        return self
 
     @property
     def band_names(self) -> tuple[str, ...]:
@@ -86,26 +110,23 @@ class Model:
     path: Path
 
 
-def scaled(values: NDArray[np.float32], scale: Scale) -> NDArray[np.float32]:
-    """Values of one band in its scale at the network's door, any shape; NaN stays NaN."""
-    return np.asarray(to_db(values), np.float32) if scale == "db" else values
-
-
-def normalise(values: NDArray[np.float32], bands: tuple[BandSpec, ...]) -> NDArray[np.float32]:
-    """(scaled - mean) / std, float32 (band, rows, cols), band by band in the model's order; NaN stays NaN."""
+def normalise(values: NDArray[np.float32], bands: Sequence[BandSpec]) -> NDArray[np.float32]:
+    """(scaled - mean) / std, float32 (band, rows, cols), of all bands of a model in its order; NaN stays NaN."""
+    if len(values) != len(bands):
+        raise ValueError(f"{len(values)} bands of values, but the model takes {len(bands)}")
     out = np.empty(values.shape, np.float32)
-    for band, source, target in zip(bands, values, out, strict=True):
-        np.subtract(scaled(source, band.scale), np.float32(band.mean), out=target)
+    for at, (band, target) in enumerate(zip(bands, out, strict=True)):
+        np.subtract(scaled_band(values, bands, at), np.float32(band.mean), out=target)
         target /= np.float32(band.std)
     return out
 
 
-def save_model(folder: Path, network: nn.Module, spec: ModelSpec, *, files: Mapping[str, str] | None = None) -> Path:
+def save_model(folder: Path, network: nn.Module, spec: ModelSpec, *, files: Mapping[str, str | bytes] | None = None) -> Path:
     """Write a model folder in one step; an older model of that name is replaced.
 
     Parameters
     ----------
-    files : further text files of the folder, by name
+    files : further files of the folder by name, text or bytes
 
     Returns
     -------
@@ -115,10 +136,11 @@ def save_model(folder: Path, network: nn.Module, spec: ModelSpec, *, files: Mapp
 
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()})
     said = spec.model_copy(update={"weights_sha256": hashlib.sha256(weights).hexdigest()})
+    said = said.model_copy(update={"mlm": mlm_fields(said, network)})
     with create_folder(folder, mark=SPEC) as part:
         (part / WEIGHTS).write_bytes(weights)
-        for name, text in (files or {}).items():
-            (part / name).write_text(text, encoding="utf-8")
+        for name, content in (files or {}).items():
+            (part / name).write_bytes(content.encode() if isinstance(content, str) else content)
         write_json(part / SPEC, said.model_dump())
     return folder
 
@@ -148,25 +170,43 @@ def load_model(folder: str | Path) -> Model:
 
     InputError when the folder is no model, is damaged, holds pickled weights, or weights of another architecture.
     """
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load
-
-    from sarseg.nets.registry import build_network
 
     folder = Path(folder)
     spec = read_spec(folder)
     data = (folder / WEIGHTS).read_bytes()
     if hashlib.sha256(data).hexdigest() != spec.weights_sha256:
         raise InputError("the weights are not those that the model was saved with", folder / WEIGHTS, "the file is damaged; copy it again")
+    misfit = f"the weights do not fit network '{spec.network}'"
     try:
-        network = build_network(spec.network, bands=len(spec.bands), classes=len(spec.legend.codes), options=spec.options)
-        network.load_state_dict(load(data))
+        weights = load(data)
+        # without memory first: options out of a damaged file can ask for more than there is
+        with torch.device("meta"):
+            wanted = sum(tensor.numel() for tensor in _build(spec).state_dict().values())
+        if wanted > sum(tensor.numel() for tensor in weights.values()):
+            raise InputError(misfit, folder / WEIGHTS, f"it has {wanted:,} values")
+        network = _build(spec)
+        network.load_state_dict(weights)
     except UsageError as error:
-        raise InputError(error.what, folder / SPEC, error.hint) from error
+        raise InputError(_one_line(error.what), folder / SPEC, _one_line(error.hint)) from error
     except (RuntimeError, SafetensorError) as error:
-        text = str(error).splitlines()
-        raise InputError(f"the weights do not fit network '{spec.network}'", folder / WEIGHTS, " ".join(text[:2])) from error
+        raise InputError(misfit, folder / WEIGHTS, _one_line(str(error))) from error
     return Model(network=network.eval(), spec=spec, path=folder)
+
+
+def _build(spec: ModelSpec) -> nn.Module:
+    from sarseg.nets.registry import build_network
+
+    try:
+        return build_network(spec.network, bands=len(spec.bands), classes=len(spec.legend.codes), options=spec.options)
+    except (TypeError, ValueError, ArithmeticError, MemoryError, RecursionError) as error:
+        raise UsageError(f"network '{spec.network}' cannot be built with {spec.options}", hint=str(error)) from error
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split("\n", 2)[:2])
 
 
 def _files(folder: Path) -> list[Path]:

@@ -9,13 +9,27 @@ from typing import Any
 from torch import nn
 
 from sarseg.errors import UsageError
+from sarseg.nets.baselines import BASELINES
 from sarseg.nets.compact import CompactUNet, CompactUNetConfig
+from sarseg.nets.deeplab import DeepLabV3Plus, DeepLabV3PlusConfig
+from sarseg.nets.fcn import FCN, FCNConfig
+from sarseg.nets.pspnet import PSPNet, PSPNetConfig
+from sarseg.nets.segnet import SegNet, SegNetConfig
+from sarseg.nets.unet import UNet, UNetConfig
+from sarseg.nets.unet_resnet import UNetResNet, UNetResNetConfig
 
 Option = int | float | bool | str
 """A value of a network's option."""
 
 NETWORKS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "compact_unet": (CompactUNetConfig, CompactUNet),
+    "fcn": (FCNConfig, FCN),
+    "pspnet": (PSPNetConfig, PSPNet),
+    "deeplabv3plus": (DeepLabV3PlusConfig, DeepLabV3Plus),
+    "segnet": (SegNetConfig, SegNet),
+    "unet": (UNetConfig, UNet),
+    "unet_resnet": (UNetResNetConfig, UNetResNet),
+    **BASELINES,
 }
 """Name -> (config, network): the config is a dataclass of `bands`, `classes` and the network's options; the network takes it."""
 

@@ -7,25 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sarseg.bands import BandScale, Quantity
 from sarseg.errors import InputError
 from sarseg.legend import IGNORE, Legend
+from sarseg.patches.layout import DATASET, FORMAT, IMAGES, INDEX, LEGEND, MASKS
 from sarseg.patches.pairs import MaskCodes, Pair, find_pairs, mask_codes
 from sarseg.patches.shards import ShardReader
+from sarseg.patches.sources import ProductScene, find_sources
 from sarseg.patches.split import folder_options, split_scenes
-from sarseg.patches.store import DATASET, FORMAT, IMAGES, INDEX, LEGEND, MASKS
 from sarseg.patches.tally import BandInfo, Tally, read_index
 from sarseg.patches.windows import SPLITS, TRAIN, grid_windows
 from sarseg.product.folder import read_json
 from sarseg.raster.read import open_raster
 from sarseg.tiles import Window
-
-if TYPE_CHECKING:
-    import torch
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +69,14 @@ class Dataset:
             raise ValueError(f"no split '{name}', there are {', '.join(SPLITS)}")
         return np.flatnonzero(self.index["split"] == name)
 
+    @property
+    def quantity(self) -> Quantity:
+        """What the patches hold: linear power, or values as they stand; a data set that does not say it is judged by its scales."""
+        said = self.info.get("quantity")
+        if said in ("power", "raw"):
+            return "power" if said == "power" else "raw"
+        return "power" if any(band.scale == "db" for band in self.known_bands or ()) else "raw"
+
     def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Image and mask of one patch."""
         return self.patches.read(int(index))
@@ -79,7 +86,7 @@ class Dataset:
         """Name, scale, mean and standard deviation (in that scale, training windows only) of every band."""
         if self.known_bands is not None:
             return self.known_bands
-        tally = Tally(self.band_names, ["raw"] * len(self.band_names), self.legend, self.size)
+        tally = Tally([BandScale(name=name, scale="raw") for name in self.band_names], self.legend, self.size)
         for index in self.split("train"):
             tally.add_statistics(self.read(index)[0])
         return tally.band_infos()
@@ -87,24 +94,6 @@ class Dataset:
     def statistics(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation of every band in its scale, float64 (band,), from training windows only."""
         return np.array([band.mean for band in self.bands]), np.array([band.std for band in self.bands])
-
-
-class TorchDataset:
-    """A split of a data set for `torch.utils.data.DataLoader`: pairs of tensors, image float32 and mask uint8."""
-
-    def __init__(self, dataset: Dataset, split: str) -> None:
-        self.dataset = dataset
-        self.indices = dataset.split(split)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, at: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The patch number `at` of the split."""
-        import torch
-
-        image, mask = self.dataset.read(self.indices[at])
-        return torch.from_numpy(image), torch.from_numpy(mask)
 
 
 def open_dataset(path: str | Path, *, legend: Legend | None = None) -> Dataset:
@@ -128,31 +117,46 @@ def _open_ours(path: Path, legend: Legend | None) -> Dataset:
     if not isinstance(info, dict) or info.get("format") != FORMAT or info.get("version") != 1:
         raise InputError("is no data set of patches, or one of another version", path / DATASET)
     try:
-        bands = tuple(BandInfo(**band) for band in info["bands"])
-        legend = legend or Legend.from_dict(info["legend"], path / DATASET)
+        bands = tuple(BandInfo.from_dict(band) for band in info["bands"])
+        written = Legend.from_dict(info["legend"], path / DATASET)
         size, count = int(info["size"]), int(info["patches"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"is damaged: {error}", path / DATASET) from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"is damaged: {error!r}", path / DATASET) from error
     index = read_index(path / INDEX)
     if len(index.get("split", ())) != count:
         raise InputError(f"the index has not the {count} patches of {DATASET}", path / INDEX)
+    names = tuple(band.name for band in bands)
     patches: Patches
-    if (path / IMAGES).is_dir():
+    if info.get("store") == "windows":
+        patches = _open_windows(path, info, index, written, names)
+    elif (path / IMAGES).is_dir():
         patches = _Shards(path)
         if len(patches.images) != count or len(patches.masks) != count:
             raise InputError(f"the arrays have not the {count} patches of {DATASET}", path)
+    elif "file" not in index:
+        raise InputError(f"the arrays {IMAGES} are absent", path, "write the data set again")
     else:
         patches = _Files(path, tuple(index["file"].tolist()), len(bands), size)
     return Dataset(
         path=path,
         size=size,
-        legend=legend,
+        legend=legend or written,
         index=index,
         patches=patches,
         known_bands=bands,
-        band_names=tuple(band.name for band in bands),
+        band_names=names,
         info=info,
     )
+
+
+def _open_windows(path: Path, info: dict[str, Any], index: dict[str, NDArray[Any]], legend: Legend, bands: tuple[str, ...]) -> _Scenes:
+    try:
+        scenes = find_sources(info["sources"], path, legend, bands)
+        number = {scene.name: at for at, scene in enumerate(scenes)}
+        table = np.stack([[number[name] for name in index["scene"].tolist()], index["row"], index["col"]], axis=1).astype(np.int64)
+        return _Scenes(scenes=scenes, table=table, size=int(info["size"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"is damaged: {error!r}", path / DATASET) from error
 
 
 def _open_plain(path: Path, legend: Legend | None) -> Dataset:
@@ -233,3 +237,18 @@ class _Windows:
         image, mask = self.pairs[at].image.read(window), self.codes.read(self.pairs[at], window)
         mask[np.isnan(image).any(0)] = IGNORE
         return image, mask
+
+
+@dataclass(frozen=True)
+class _Scenes:
+    """Windows of the products and labels that a data set without pixels points at."""
+
+    scenes: Sequence[ProductScene]
+    table: NDArray[np.int64]
+    """(n, 3): number of the scene, first row and column."""
+    size: int
+
+    def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        at, row, col = self.table[index].tolist()
+        pixels = self.scenes[at].read(Window(row=row, col=col, rows=self.size, cols=self.size))
+        return pixels.image, pixels.mask

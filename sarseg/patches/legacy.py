@@ -16,13 +16,16 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as GdalWindow
 
+from sarseg.bands import BandScale
 from sarseg.errors import UsageError
 from sarseg.grid import MapGrid
 from sarseg.legend import IGNORE, Legend
+from sarseg.patches.contact import draw_contact_sheet
 from sarseg.patches.cut import Cutter
+from sarseg.patches.dataset import open_dataset
+from sarseg.patches.layout import CONTACT_SHEET, DATASET, INDEX, LEGEND, describe
 from sarseg.patches.pairs import MaskCodes, Pair, find_pairs, mask_codes
 from sarseg.patches.split import folder_options, split_scenes
-from sarseg.patches.store import DATASET, INDEX, LEGEND, describe
 from sarseg.patches.tally import Pixels, Tally
 from sarseg.patches.windows import check_size
 from sarseg.product.folder import create_folder, write_json
@@ -55,7 +58,7 @@ def generate_train_data(  # noqa: PLR0913 - the signature that users of the olde
     Files are called 00001, 00002, ... in both folders: PNG for images uint8 of 1 or 3 bands without georeference, else
     GeoTIFF with the image's dtype, bands, CRS, place, nodata, scale and band names. Masks hold codes of the legend, 255 =
     ignore. index.parquet says where each patch lies and to which split it belongs, dataset.json holds bands, statistics and
-    legend, legend.yaml the classes. The sources are only read, a window at a time.
+    legend, legend.yaml the classes, contact_sheet.png shows it all. The sources are only read, a window at a time.
 
     Parameters
     ----------
@@ -85,14 +88,24 @@ def generate_train_data(  # noqa: PLR0913 - the signature that users of the olde
     scenes = [_PairScene(pair, codes) for pair in pairs]
     cutter = Cutter(scenes, splitters, options, guard_bands="in")
     bands = pairs[0].image.bands
-    tally = Tally(bands, ["raw"] * len(bands), codes.legend, size)
+    tally = Tally([BandScale(name=name, scale="raw") for name in bands], codes.legend, size)
     with create_folder(out, mark=DATASET) as part:
         files = _write_files(part, scenes, cutter, tally, progress)
         said += cutter.judge(tally)
         tally.write_index(part / INDEX, file=files)
         codes.legend.to_file(part / LEGEND)
-        sources = [{"name": pair.name, "image": Path(pair.image.path).name, "labels": Path(pair.mask.path).name} for pair in pairs]
-        write_json(part / DATASET, describe(tally, options, sources, splitters, said))
+        sources = [
+            {
+                "name": pair.name,
+                "image": Path(pair.image.path).name,
+                "labels": Path(pair.mask.path).name,
+                "shape": list(pair.image.grid.shape),
+            }
+            for pair in pairs
+        ]
+        kind = {"store": "files", "quantity": "raw"}
+        write_json(part / DATASET, describe(tally, options, sources, splitters, said, kind))
+        draw_contact_sheet(open_dataset(part), part / CONTACT_SHEET, name=out.name)
     for warning in said:
         log.warning("%s: %s", out.name, warning)
     return out

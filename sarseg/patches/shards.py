@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import mmap
-import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -125,8 +124,8 @@ class ShardReader:
             raise InputError("is no zarr array of patches", folder, str(error)) from error
         if codec.get("name") != "sharding_indexed" or not plain or not whole:
             raise InputError("is a zarr array of another layout", folder, "patches are uncompressed chunks of (1, ...) in shards")
+        # a map has no place to share or lose: a forked process reads the same one
         self._open: dict[int, tuple[mmap.mmap, NDArray[np.uint64]]] = {}
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -162,15 +161,10 @@ class ShardReader:
         whole = len(places) and max(ends, default=0) <= len(memory) - size - 4
         if not whole or crc32c(tail[:-4]) != int.from_bytes(tail[-4:], "little"):
             raise InputError("a shard is damaged", path, "write the data set again")
-        opened = memory, places
-        with self._lock:
-            return self._open.setdefault(shard, opened)
+        return self._open.setdefault(shard, (memory, places))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}, "_lock": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
+        return {**self.__dict__, "_open": {}}
 
 
 def crc32c(data: bytes) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
 
+from sarseg.bands import SCALES, Scale
 from sarseg.errors import UsageError
 from sarseg.grid import Bounds, MapGrid
 from sarseg.legend import Legend
@@ -44,7 +45,9 @@ class PatchOptions:
     split : "random" gives every window a split by itself: it leaks, and says so
     min_valid : least share of pixels with data in a patch
     bands : in this order, "incidence" may be one; None takes the backscatter (or all bands) of the first image
+    scales : scale of a band by its name, for those that are not to be seen as usual: backscatter in dB, all else as it stands
     legend : None takes it from the label files' tags
+    store : "arrays" copies the pixels into the data set; "windows" leaves them in the images and reads them when needed
     """
 
     size: int = 256
@@ -60,7 +63,9 @@ class PatchOptions:
     seed: int = 0
     min_valid: float = 0.5
     bands: tuple[str, ...] | None = None
+    scales: Mapping[str, Scale] = field(default_factory=dict)
     legend: Legend | None = None
+    store: Literal["arrays", "windows"] = "arrays"
 
     def __post_init__(self) -> None:
         if self.size < 1 or (self.stride is not None and self.stride < 1) or (self.count is not None and self.count < 1):
@@ -71,6 +76,11 @@ class PatchOptions:
             raise UsageError("windows come from a grid (stride) or at random (count), not both")
         if not 0 <= self.min_valid <= 1:
             raise UsageError(f"the least valid share {self.min_valid} is not in 0..1")
+        for name, scale in self.scales.items():
+            if scale not in SCALES:
+                raise UsageError(f"band {name}: no scale '{scale}'", hint=f"scales are {', '.join(SCALES)}")
+        if self.store not in ("arrays", "windows"):
+            raise UsageError(f"no store '{self.store}'", hint="arrays, windows")
         both = set(self.val_scenes) & set(self.test_scenes)
         if both:
             raise UsageError(f"scene {', '.join(sorted(both))} cannot validate and test")

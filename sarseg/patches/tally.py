@@ -5,33 +5,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sarseg.decibel import to_db
+from sarseg.bands import SCALES, BandScale, Scale, scaled_band
 from sarseg.errors import InputError
 from sarseg.grid import Bounds
 from sarseg.legend import Legend
 from sarseg.patches.windows import SPLITS, TRAIN
 from sarseg.tiles import Window
 
-Scale = Literal["db", "raw"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BandInfo:
-    """A band as a network sees it: its scale, and mean and standard deviation of the training windows in that scale."""
+    """A band as a network sees it: its scale, and mean and standard deviation of the training windows in that scale.
+
+    `diagonals` are the two bands the root of whose product divides; of a correlation only.
+    """
 
     name: str
     scale: Scale
     mean: float
     std: float
+    diagonals: tuple[str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"name": self.name, "scale": self.scale, "mean": self.mean, "std": self.std}
+        known = {"name": self.name, "scale": self.scale, "mean": self.mean, "std": self.std}
+        return known if self.diagonals is None else {**known, "diagonals": list(self.diagonals)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> BandInfo:
+        """Reverse of `to_dict`; KeyError, TypeError or ValueError where an entry is missing, unknown or of a wrong kind."""
+        diagonals = data.get("diagonals")
+        if data["scale"] not in SCALES or (data["scale"] == "correlation") != (diagonals is not None):
+            raise ValueError(f"band {data['name']} has the scale {data['scale']!r} and the diagonals {diagonals}")
+        if diagonals is not None:
+            first, second = (str(name) for name in diagonals)
+            diagonals = first, second
+        mean, std = float(data["mean"]), float(data["std"])
+        return cls(**{**data, "mean": mean, "std": std, "diagonals": diagonals})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +98,12 @@ class Tally:
 
     Parameters
     ----------
-    bands, scales : names, and the scale of each
+    bands : each with its scale
     size : side of a patch; 0 where sizes differ
     """
 
-    def __init__(self, bands: Sequence[str], scales: Sequence[Scale], legend: Legend, size: int) -> None:
-        self.bands, self.scales, self.legend, self.size = tuple(bands), tuple(scales), legend, size
+    def __init__(self, bands: Sequence[BandScale], legend: Legend, size: int) -> None:
+        self.bands, self.legend, self.size = tuple(bands), legend, size
         self._count = np.zeros(len(bands), np.int64)
         self._sum, self._square = np.zeros(len(bands)), np.zeros(len(bands))
         self._places: list[Place] = []
@@ -110,8 +125,8 @@ class Tally:
 
     def add_statistics(self, image: NDArray[np.float32]) -> None:
         """Let an image (band, rows, cols) count for mean and standard deviation; NaN does not."""
-        for at, scale in enumerate(self.scales):
-            band = to_db(image[at]) if scale == "db" else image[at]
+        for at, _ in enumerate(self.bands):
+            band = scaled_band(image, self.bands, at)
             finite = np.isfinite(band)
             values = (band if finite.all() else band[finite]).astype(np.float64).ravel()
             self._count[at] += values.size
@@ -124,8 +139,14 @@ class Tally:
         mean = self._sum / some
         std = np.sqrt(np.maximum(self._square / some - mean**2, 0.0))
         return tuple(
-            BandInfo(name=name, scale=self.scales[at], mean=float(mean[at]), std=float(std[at]) if std[at] > 0 else 1.0)
-            for at, name in enumerate(self.bands)
+            BandInfo(
+                name=band.name,
+                scale=band.scale,
+                mean=float(mean[at]),
+                std=float(std[at]) if std[at] > 0 else 1.0,
+                diagonals=band.diagonals,
+            )
+            for at, band in enumerate(self.bands)
         )
 
     def split_summary(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from sarseg.masks import INVALID, Mask
 from sarseg.nets.infer import PROBABILITY_ONE, Strip, TileOptions, make_forward, predict_strips
 from sarseg.nets.modelfile import Model, load_model, normalise
 from sarseg.product.landcover import CONFIDENCE_ONE, MapSpec, MapWriter, create_map
-from sarseg.product.open import INCIDENCE_BAND, Product, open_product
+from sarseg.product.open import Product, open_product
 from sarseg.progress import Progress, silent
 from sarseg.raster.cog import Compression
 from sarseg.tiles import Window
@@ -72,6 +72,7 @@ def predict(
     model = model_path if isinstance(model_path, Model) else load_model(model_path)
     product = open_product(product_path)
     bands, warnings = match_bands(model, product)
+    warnings = [*product.warnings, *warnings]
     folder = Path(out_dir) / product.id
     spec = MapSpec(
         id=product.id,
@@ -102,7 +103,7 @@ def match_bands(model: Model, product: Product) -> tuple[tuple[str, ...], list[s
     """The product's band for each band of the model, and warnings.
 
     By name; by order where one side has no names and both have as many bands. InputError for missing bands, and where
-    the model takes backscatter and the product holds something else, or the reverse.
+    the model was trained on backscatter and the product holds something else, or the reverse.
     """
     wanted, there = model.spec.band_names, tuple(product.rasters)
     found, warnings = wanted, []
@@ -113,15 +114,13 @@ def match_bands(model: Model, product: Product) -> tuple[tuple[str, ...], list[s
             raise InputError(f"no band {', '.join(missing)}, which the model takes", product.path, f"bands are {', '.join(there)}")
         found = product.bands
         warnings.append(f"bands matched by order: {', '.join(f'{a} = {b}' for a, b in zip(wanted, found, strict=True))}")
-    for band, name in zip(model.spec.bands, found, strict=True):
-        scale = "db" if product.quantity == "power" and name != INCIDENCE_BAND else "raw"
-        if band.scale != scale:
-            takes, holds = ("linear power", "values as they stand") if band.scale == "db" else ("values as they stand", "linear power")
-            raise InputError(
-                f"band {band.name}: the model takes {takes}, the product holds {holds}",
-                product.path,
-                "map the kind of product that the model was trained on",
-            )
+    if product.quantity != model.spec.quantity:
+        words = {"power": "linear power", "raw": "values as they stand"}
+        raise InputError(
+            f"the model takes {words[model.spec.quantity]}, the product holds {words[product.quantity]}",
+            product.path,
+            "map the kind of product that the model was trained on",
+        )
     return found, warnings
 
 

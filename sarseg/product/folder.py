@@ -92,5 +92,5 @@ def read_json(path: Path) -> Any:
     """Parse a JSON file; InputError when it is absent or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # damaged text or JSON, and numbers or nests beyond the parser
         raise InputError("cannot be read as JSON", path, str(error)) from error

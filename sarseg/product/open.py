@@ -2,149 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sarseg.errors import InputError
-from sarseg.grid import MapGrid
-from sarseg.legend import IGNORE, NODATA, Legend
-from sarseg.masks import INVALID, Mask
+from sarseg.errors import InputError, UsageError
+from sarseg.legend import Legend
 from sarseg.product import folder as names
-from sarseg.raster.read import Raster, open_raster
-from sarseg.tiles import BLOCK, Window
+from sarseg.product.described import open_described, open_dimap, open_matrix, read_side
+from sarseg.product.gather import BackscatterScale, Gathered, gather
+from sarseg.product.jaxa import MOSAIC, MOSAIC_ARCHIVE, SCANSAR, open_mosaic, open_scansar
+from sarseg.product.model import INCIDENCE_BAND, POLARISATIONS, Conversion, LandcoverMap, Layer, MaskCodes, Product
+from sarseg.product.readymade import ASF, HYP3, OPERA, open_asf, open_hyp3, open_opera
+from sarseg.raster.archive import Member, is_archive, split_virtual, without_ending
+from sarseg.raster.read import open_raster
 
-if TYPE_CHECKING:
-    import xarray
+__all__ = [
+    "INCIDENCE_BAND",
+    "POLARISATIONS",
+    "Conversion",
+    "LandcoverMap",
+    "Layer",
+    "MaskCodes",
+    "Product",
+    "is_ready_made",
+    "open_map",
+    "open_product",
+    "read_item",
+]
 
-Quantity = Literal["power", "raw"]
-INCIDENCE_BAND = "incidence"
-POLARISATIONS = ("VV", "VH", "HH", "HV")
+_FAMILIES: dict[re.Pattern[str], Callable[[Gathered], Product | None]] = {
+    MOSAIC: open_mosaic,
+    SCANSAR: open_scansar,
+    HYP3: open_hyp3,
+    ASF: open_asf,
+    OPERA: open_opera,
+}
+"""Product families by the names of their files."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Product:
-    """Bands on one map grid: linear power of backscatter ("power"), or values as they stand in the file ("raw")."""
-
-    path: Path
-    id: str
-    grid: MapGrid
-    quantity: Quantity
-    rasters: Mapping[str, Raster] = field(hash=False)
-    """The file of each band, by band name."""
-    mask_raster: Raster | None
-    item: dict[str, Any] = field(hash=False)
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Band names; the local incidence angle of a product folder can be read as the band "incidence" beside them."""
-        return tuple(name for name in self.rasters if self.quantity == "raw" or name != INCIDENCE_BAND)
-
-    @property
-    def datetime_utc(self) -> str | None:
-        """Time of the scene, ISO 8601, or None when it is not known."""
-        stamp = self.item.get("properties", {}).get("datetime")
-        return str(stamp) if stamp else None
-
-    def read(self, window: Window | None = None, bands: Sequence[str] | None = None) -> NDArray[np.float32]:
-        """Values float32 (band, rows, cols), NaN where there is none.
-
-        InputError for a band that the product lacks.
-        """
-        wanted = self.bands if bands is None else tuple(bands)
-        missing = [name for name in wanted if name not in self.rasters]
-        if missing:
-            raise InputError(f"no band {', '.join(missing)}", self.path, f"bands are {', '.join(self.rasters)}")
-        window = window or Window.whole(self.grid.shape)
-        out = np.empty((len(wanted), *window.shape), np.float32)
-        for raster in {id(self.rasters[name]): self.rasters[name] for name in wanted}.values():
-            at = [i for i, name in enumerate(wanted) if self.rasters[name] is raster]
-            out[at] = raster.read(window, [self._band_in_file(wanted[i]) for i in at])
-        return out
-
-    def mask(self, window: Window | None = None) -> NDArray[np.uint8]:
-        """Our mask bits, uint8 (rows, cols); without a mask file, NO_DATA where any band is NaN."""
-        if self.mask_raster is not None:
-            return np.asarray(self.mask_raster.read_codes(window), np.uint8)
-        empty = np.isnan(self.read(window)).any(0)
-        return np.where(empty, np.uint8(Mask.NO_DATA), np.uint8(0))
-
-    def valid(self, window: Window | None = None) -> NDArray[np.bool_]:
-        """Where there is backscatter, bool (rows, cols)."""
-        return np.asarray((self.mask(window) & INVALID) == 0)
-
-    def to_xarray(self) -> xarray.Dataset:
-        """Lazy bands and mask, dask chunks of one block, with x and y coordinates of pixel centres."""
-        import dask.array as da
-        import xarray as xr
-
-        rows, cols = self.grid.shape
-        chunks = (_chunks(rows), _chunks(cols))
-        variables = {
-            name: (("y", "x"), da.map_blocks(_read_chunk, self, name, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0), np.float32)))
-            for name in self.rasters
-        }
-        variables["mask"] = (
-            ("y", "x"),
-            da.map_blocks(_read_chunk, self, None, chunks=chunks, dtype=np.uint8, meta=np.empty((0, 0), np.uint8)),
-        )
-        coords: dict[str, Any] = {}
-        if self.grid.transform.b == 0 and self.grid.transform.d == 0:
-            coords["x"], coords["y"] = self.grid.centres()
-        attributes = {"id": self.id, "quantity": self.quantity, "crs": self.grid.crs.to_wkt() if self.grid.crs else None}
-        return xr.Dataset(variables, coords=coords, attrs=attributes)
-
-    def _band_in_file(self, name: str) -> str:
-        raster = self.rasters[name]
-        return name if name in raster.bands else raster.bands[0]
+_SCALE_KNOWN = (MOSAIC, SCANSAR)
+_DIM = ".dim"
 
 
-@dataclass(frozen=True, kw_only=True)
-class LandcoverMap:
-    """A class raster with its legend, and the confidence of each pixel where it was written."""
+def open_product(path: str | Path, *, scale: BackscatterScale | None = None) -> Product:
+    """Open whatever lies on the map.
 
-    path: Path
-    id: str
-    grid: MapGrid
-    legend: Legend
-    raster: Raster
-    confidence_raster: Raster | None
-    item: dict[str, Any] = field(hash=False)
+    Product folders of ours; JAXA's mosaics and ScanSAR ARD; HyP3, ASF and OPERA RTC; SNAP's map-projected products; PolSARpro's
+    matrices; rasters whose side file `<name>.sarseg.yaml` or band descriptions say what they are; any other raster as raw bands.
+    Folders, archives in place, GDAL's paths into archives, or one file of a product. `docs/products.md` has the table.
 
-    def codes(self, window: Window | None = None) -> NDArray[np.uint8]:
-        """Class codes uint8 (rows, cols); 0 = nodata. InputError for a code that is no class of the legend."""
-        codes = self.raster.read_codes(window)
-        unknown = codes[~np.isin(codes, [NODATA, IGNORE, *self.legend.codes])]
-        if unknown.size:
-            raise InputError(f"code {unknown[0]} is no class of the map", self.raster.path, "its tags should hold class_1=..., class_2=...")
-        return np.asarray(codes, np.uint8)
+    Parameters
+    ----------
+    scale : of the backscatter, where the file does not say it, or says it wrongly; what the side file says when None
 
-    def confidence(self, window: Window | None = None) -> NDArray[np.uint8] | None:
-        """Confidence uint8 (rows, cols) as written by `predict`, or None without such a file."""
-        return None if self.confidence_raster is None else np.asarray(self.confidence_raster.read_codes(window), np.uint8)
-
-
-def open_product(path: str | Path) -> Product:
-    """Open a product folder of ours, or any raster file as raw bands.
-
-    InputError when the path is absent, a folder without its item, or no raster.
+    Raises
+    ------
+    InputError : an absent path, a folder or archive without a product, damaged files
+    UsageError : something that the user must say: the scale, the meaning of bands
     """
-    path = Path(path)
-    if path.is_dir():
+    text, path = str(path), Path(path)
+    if path.is_dir() and (path / names.ITEM).is_file():
         return _open_folder(path)
-    raster = open_raster(path)
-    return Product(
-        path=path,
-        id=path.stem,
-        grid=raster.grid,
-        quantity="raw",
-        rasters=dict.fromkeys(raster.bands, raster),
-        mask_raster=None,
-        item={},
+    side = read_side(path)
+    scale = scale or (side.scale if side is not None else None)
+    if path.suffix.lower() == _DIM and path.is_file():
+        return open_dimap(Member(root=path.parent, name=path.name, size_bytes=path.stat().st_size), path, scale)
+    files = gather(path, list(_FAMILIES), scale)
+    if files is None:
+        return open_described(text, path, side, scale)
+    for pattern, opener in _FAMILIES.items():
+        product = opener(files)
+        if product is not None:
+            if scale is not None and pattern in _SCALE_KNOWN:
+                raise UsageError(f"scale is {scale}, but these products have one scale only", path, "leave the scale away")
+            return product
+    return _open_other(files)
+
+
+def is_ready_made(path: Path) -> bool:
+    """Whether a path is a product on the map that somebody else made: known by the names of its files, nothing is read.
+
+    InputError for a damaged archive.
+    """
+    if path.is_dir() and (path / names.ITEM).is_file():
+        return False
+    if path.suffix.lower() == _DIM or (is_archive(path) and MOSAIC_ARCHIVE.match(without_ending(path))):
+        return True
+    files = gather(path, list(_FAMILIES))
+    if files is None:
+        return False
+    return any(
+        pattern.match(one.base) or MOSAIC_ARCHIVE.match(without_ending(Path(one.base))) or re.fullmatch(r"[TC]11\.bin|.*\.dim", one.base)
+        for one in files.members
+        for pattern in _FAMILIES
     )
 
 
@@ -201,17 +152,23 @@ def _open_folder(path: Path) -> Product:
         id=str(item.get("id", path.name)),
         grid=grid,
         quantity="power",
-        rasters=bands,
+        rasters=dict(bands),
         mask_raster=open_raster(mask) if mask.is_file() else None,
         item=item,
     )
 
 
-def _chunks(length: int) -> tuple[int, ...]:
-    return tuple(min(BLOCK, length - start) for start in range(0, length, BLOCK))
-
-
-def _read_chunk(product: Product, name: str | None, block_info: Any = None) -> NDArray[Any]:
-    (row, row_stop), (col, col_stop) = block_info[None]["array-location"]
-    window = Window(row=row, col=col, rows=row_stop - row, cols=col_stop - col)
-    return product.mask(window) if name is None else product.read(window, [name])[0]
+def _open_other(files: Gathered) -> Product:
+    """What a folder or archive holds that no family knows by its names."""
+    matrix = open_matrix(files)
+    if matrix is not None:
+        return matrix
+    if files.chosen is not None and not files.chosen.base.lower().endswith(_DIM):
+        return open_described(files.chosen.place, files.path, None, files.scale)
+    headers = [files.chosen] if files.chosen is not None else [one for one in files.members if one.base.lower().endswith(_DIM)]
+    if len(headers) == 1:
+        return open_dimap(headers[0], files.path, files.scale, files.members)
+    if split_virtual(str(files.path)) is None and files.path.is_dir():
+        read_item(files.path)
+    hint = "known are JAXA mosaics and ScanSAR ARD, HyP3, ASF and OPERA RTC, SNAP (.dim), PolSARpro"
+    raise InputError("no product that is known by the names of its files", files.path, hint)

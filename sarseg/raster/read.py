@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,14 +25,44 @@ from sarseg.grid import MapGrid
 from sarseg.tiles import Window
 
 _HANDLES_PER_THREAD = 32
-_handles = threading.local()
+
+
+class _Handles:
+    """The open files of one thread by path and identity, the latest used last."""
+
+    __slots__ = ("__weakref__", "files")
+
+    def __init__(self) -> None:
+        self.files: dict[tuple[str, tuple[int, int]], Any] = {}
+
+
+_local = threading.local()
+_all_handles: weakref.WeakSet[_Handles] = weakref.WeakSet()
+_inherited: list[_Handles] = []  # of the parent process: never read, since the place in the file is shared, and never closed
+
+
+def _before_fork() -> None:
+    _inherited.extend(_all_handles)
+
+
+def _in_parent() -> None:
+    _inherited.clear()
+
+
+def _in_child() -> None:
+    global _local, _all_handles
+    _local, _all_handles = threading.local(), weakref.WeakSet()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
 
 
 @dataclass(frozen=True)
 class Raster:
     """A raster file: its grid, bands and tags, and windows of it.
 
-    The file is opened once a thread and kept open; the object can be pickled into other processes.
+    The file is opened once a thread and kept open; a forked process opens it anew, and the object can be pickled into others.
     """
 
     path: str
@@ -126,7 +157,7 @@ def open_raster(path: str | Path) -> Raster:
 @contextmanager
 def _dataset(raster: Raster) -> Iterator[Any]:
     """This thread's open handle; GDAL's failures come out as InputError."""
-    cache: dict[tuple[str, tuple[int, int]], Any] = _handles.__dict__.setdefault("cache", {})
+    cache = _own_files()
     key = (raster.path, raster.identity)
     try:
         dataset = cache.pop(key, None)
@@ -142,14 +173,26 @@ def _dataset(raster: Raster) -> Iterator[Any]:
 
 def close_handles() -> None:
     """Close the files that this thread holds open, so that they can be replaced or removed on every system."""
-    cache: dict[Any, Any] = _handles.__dict__.setdefault("cache", {})
+    cache = _own_files()
     while cache:
         cache.popitem()[1].close()
+
+
+def _own_files() -> dict[tuple[str, tuple[int, int]], Any]:
+    """The open files of this thread of this process."""
+    found: _Handles | None = getattr(_local, "handles", None)
+    if found is None:
+        found = _local.handles = _Handles()
+        _all_handles.add(found)
+    return found.files
 
 
 def _open(path: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        if path.startswith("/vsi"):  # GDAL would leave a file of its own beside an archive of the user's
+            with rasterio.Env(CPL_VSIL_GZIP_WRITE_PROPERTIES="NO"):
+                return rasterio.open(path)
         return rasterio.open(path)
 
 

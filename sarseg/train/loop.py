@@ -1,323 +1,498 @@
 """Training, from a dataset to a model folder, readable from top to bottom.
 
-Choices: AdamW; learning rate with a short warm-up and a cosine to zero; cross entropy over pixels with a label and all
-bands; batches drawn by (seed, step, index), so that nothing depends on the clock or on how batches are loaded; channels
-last; bfloat16 only where the processor has units for it. The weights kept are those of the best mean IoU on the
-validation patches (the last ones where there are none), and the temperature makes their probabilities honest.
+Choices: AdamW; learning rate with a short warm-up and a cosine to zero; whatever is random in a step (its samples, their
+changes, dropout) drawn by its number, so that nothing depends on the clock, on how batches are loaded, or on whether the
+run was interrupted; channels last; half precision only where the hardware has units for it. The weights kept are those of
+the best mean IoU on the validation patches (the last ones where there are none), and the temperature makes their
+probabilities honest.
+
+A step's samples go through the network in micro-batches, on one device or several, and each micro-batch's loss counts by
+its share of the labelled pixels: the sum of the gradients is the whole batch's. Gradients are added up over the devices
+here, after the last micro-batch, because a device that runs out of memory must not leave the others waiting in theirs.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from lightning_fabric import Fabric
+from torch import Tensor
 
-from sarseg.errors import InputError, UsageError
-from sarseg.metrics import Accuracy, confusion
-from sarseg.nets.infer import best_device, filled, placed
-from sarseg.nets.modelfile import METRICS, BandSpec, ModelSpec, normalise, save_model
-from sarseg.nets.registry import build_network, complete_options, stride_of
+from sarseg.errors import InputError, MissingError, UsageError
+from sarseg.nets.baselines import BASELINES
+from sarseg.nets.infer import best_device, placed
+from sarseg.nets.modelfile import METRICS, ModelSpec, save_model
+from sarseg.nets.registry import build_network, complete_options
+from sarseg.nets.weights import load_pretrained
 from sarseg.patches.dataset import Dataset, open_dataset
 from sarseg.progress import Progress, silent
-from sarseg.train.augment import Augmentation, augment, sample_at
-from sarseg.train.losses import IGNORED, best_temperature, cross_entropy, inverse_sqrt_weights
+from sarseg.rng import generator
+from sarseg.train.augment import augment_batch
+from sarseg.train.checkpoint import Checkpoints, State, fingerprint
+from sarseg.train.curve import training_curve
+from sarseg.train.ema import RunningMean
+from sarseg.train.loader import Batch, Part, Patches, StepPatches, ValidationPatches, load, worker_count
+from sarseg.train.losses import counted_weight, inverse_sqrt_weights, make_loss
+from sarseg.train.options import TrainOptions
+from sarseg.train.plan import band_specs, class_pixels, learning_rate, refuse_tiny
+from sarseg.train.precision import Precision, choose_precision
+from sarseg.train.ranks import OneMachine, others
+from sarseg.train.record import Record
+from sarseg.train.score import Score, fill_nan, settle, validate
 from sarseg.version import __version__
+
+__all__ = ["TrainOptions", "train"]
 
 log = logging.getLogger(__name__)
 
-_SCORED_PIXELS = 200_000  # of the validation, for the temperature
+CURVE = "training.png"
+_FORWARD = 3  # stream of random numbers: what the network itself draws
 _LOG_EVERY = 10
 _SETTLING = 16  # batches over which batch norm's statistics are taken before a network is judged
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions:
-    """How to train. `epochs` wins over `steps` when it is given."""
-
-    net: str = "compact_unet"
-    net_options: dict[str, int | float | bool | str] = field(default_factory=dict)
-    steps: int = 1000
-    epochs: float | None = None
-    batch: int = 8
-    lr: float = 4e-3
-    weight_decay: float = 1e-2
-    warm_up: float = 0.05
-    """Share of the steps in which the learning rate rises."""
-    class_weights: Literal["none", "inverse-sqrt"] = "none"
-    validations: int = 4
-    """How often the validation patches are scored, evenly over the run, the end included."""
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    seed: int = 0
-    threads: int | None = None
-    """CPU threads; what torch chooses when None. The same number gives the same bits."""
-
-    def __post_init__(self) -> None:
-        for name, low in (("steps", 1), ("batch", 1), ("validations", 1), ("seed", 0)):
-            if getattr(self, name) < low:
-                raise UsageError(f"{name} is {getattr(self, name)}", hint=f"at least {low}")
-        if not self.lr > 0 or (self.epochs is not None and not self.epochs > 0) or not 0 <= self.warm_up < 1:
-            hint = "lr and epochs are above 0, warm_up is from 0 to below 1"
-            raise UsageError(f"lr {self.lr}, epochs {self.epochs}, warm_up {self.warm_up} cannot be used", hint=hint)
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """What the validation patches say of one state of the network."""
-
-    loss: float
-    accuracy: Accuracy
-    logits: Tensor
-    """float32 (pixels, classes): an even sample of the pixels, for the temperature."""
-    target: Tensor
-
-
-def train(dataset: str | Path | Dataset, out: str | Path, options: TrainOptions | None = None, progress: Progress = silent) -> Path:
+def train(
+    dataset: str | Path | Dataset,
+    out: str | Path,
+    options: TrainOptions | None = None,
+    progress: Progress = silent,
+    *,
+    resume: bool = False,
+    tensorboard: Path | None = None,
+) -> Path:
     """Train a network on a dataset and write a model folder.
+
+    While it runs, the folder `<out>.training` holds what it takes to go on after an interruption.
 
     Parameters
     ----------
     dataset : a folder that `sarseg patches` wrote, or one with images/ and masks/; or such a dataset that is open already
     out : the model folder; an older model there is replaced
+    resume : go on where an interrupted training of the same options and dataset stopped, exactly as if it had not been
+    tensorboard : folder for TensorBoard's events
 
     Returns
     -------
-    `out`; InputError for a dataset without training patches or labels, and when the loss is no number
+    `out`; InputError for a dataset without training patches or labels, for a damaged checkpoint, and when the loss is no
+    number; MissingError when not even one sample fits into the memory
     """
     options = options or TrainOptions()
     dataset, out = dataset if isinstance(dataset, Dataset) else open_dataset(dataset), Path(out)
-    training, validation = dataset.split("train"), dataset.split("val")
-    if not len(training):
+    if options.net in BASELINES:
+        from sarseg.train.fit import fit_baseline
+
+        return fit_baseline(dataset, out, options.net, seed=options.seed, net_options=options.net_options, progress=progress)
+    if options.devices == 1:
+        return train_on(None, dataset, out, options, resume=resume, talk=Talk(progress, tensorboard))
+    with others(dataset.path, options, out, {"resume": resume, "fingerprint": fingerprint(dataset)}) as machine:
+        return train_on(machine, dataset, out, options, resume=resume, talk=Talk(progress, tensorboard))
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """To whom a training speaks."""
+
+    progress: Progress = silent
+    tensorboard: Path | None = None
+
+
+def train_on(machine: OneMachine | None, dataset: Dataset, out: Path, options: TrainOptions, *, resume: bool, talk: Talk = Talk()) -> Path:
+    """This process's part of a training; the first process writes the model."""
+    if not len(dataset.split("train")):
         raise InputError("the dataset has no training patches", dataset.path)
-    with _reproducible(options):
-        bands = tuple(BandSpec(name=band.name, scale=band.scale, mean=band.mean, std=band.std) for band in dataset.bands)
-        pixels = class_pixels(dataset, training)
-        network = build_network(options.net, bands=len(bands), classes=len(dataset.legend.codes), options=options.net_options)
-        steps = options.steps if options.epochs is None else max(1, math.ceil(options.epochs * len(training) / options.batch))
-        refuse_tiny(network, dataset.read(int(training[0]))[1].shape, options.batch)
-        run = _Run(dataset, bands, network, options, steps)
-        state, score = run.fit(training, validation, pixels, progress)
-    network.load_state_dict(state)
-    spec = ModelSpec(
-        network=options.net,
-        options=complete_options(options.net, options.net_options),
-        bands=bands,
-        legend=dataset.legend,
-        temperature=best_temperature(score.logits, score.target) if score else 1.0,
-        training=run.provenance(training, validation, pixels),
-        metrics={"validation": score.accuracy.to_dict(), "validation_loss": score.loss} if score else {},
-        versions={"sarseg": __version__, "torch": torch.__version__},
-    )
-    return save_model(out, network.cpu(), spec, files={METRICS: run.table()})
+    fabric, precision = _fabric(machine, options)
+    try:
+        with _reproducible(options, fabric.device):
+            training = Training(dataset, options, fabric, precision)
+            training.record = Record(talk.progress, steps=training.steps, batch=options.batch, tensorboard=talk.tensorboard)
+            training.checkpoints = Checkpoints.beside(out, options, dataset)
+            try:
+                training.run(resume=resume)
+            finally:
+                training.record.close()
+            return training.save(out) if fabric.is_global_zero else out
+    finally:
+        if machine is not None and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
-class _Run:
-    """One training run: what its steps share."""
+@dataclass(slots=True)
+class Best:
+    """The weights to keep: those of the best validation so far, the last ones where nothing is validated."""
 
-    def __init__(self, dataset: Dataset, bands: tuple[BandSpec, ...], network: nn.Module, options: TrainOptions, steps: int) -> None:
-        self.dataset, self.bands, self.options, self.steps = dataset, bands, options, steps
-        self.device = best_device()
-        self.network = placed(network, self.device)
-        self.lookup = dataset.legend.lookup()
-        self.rows: list[dict[str, Any]] = []
+    step: int
+    miou: float | None
+    weights: dict[str, Tensor]
+    score: Score | None
 
-    def fit(
-        self, training: NDArray[np.int64], validation: NDArray[np.int64], pixels: NDArray[np.int64], progress: Progress
-    ) -> tuple[dict[str, Tensor], Score | None]:
-        """All steps; the state to keep and its score."""
+
+class Training:
+    """One training on one device: what its steps share."""
+
+    record: Record
+    checkpoints: Checkpoints
+
+    def __init__(self, dataset: Dataset, options: TrainOptions, fabric: Fabric, precision: Precision) -> None:
+        self.dataset, self.options, self.fabric, self.precision = dataset, options, fabric, precision
+        self.bands = band_specs(dataset)
+        self.pixels = class_pixels(dataset, dataset.split("train"))
+        network = build_network(options.net, bands=len(self.bands), classes=len(dataset.legend.codes), options=options.net_options)
+        self.pretrained: dict[str, Any] = {}
+        if options.weights is not None:
+            said = load_pretrained(network, options.weights, band_names=dataset.band_names, sha256=options.weights_sha256)
+            log.info("pretrained weights: %s", "; ".join(said))
+            self.pretrained = {"pretrained": options.weights, "pretrained_report": said}
+        self.shape = dataset.read(int(dataset.split("train")[0]))[1].shape
+        refuse_tiny(network, self.shape, options.micro)
+        self.network = placed(network, fabric.device)
+        self.forward: Callable[[Tensor], Any] = torch.compile(self.network) if options.compile else self.network
+        self.parameters = list(self.network.parameters())
+        self.adam = torch.optim.AdamW(
+            self.parameters, lr=options.lr, weight_decay=options.weight_decay, fused=precision.format != "float16" or None
+        )
+        self.optimiser: Any = fabric.setup_optimizers(self.adam)
+        self.mean = RunningMean(self.network, options.ema) if options.ema else None
+        balanced = options.class_weights == "inverse-sqrt"
+        self.weights = torch.from_numpy(inverse_sqrt_weights(self.pixels)).to(fabric.device) if balanced else None
+        self.loss = make_loss(options.loss, self.weights, options.label_smoothing)
+        self.patches = StepPatches(dataset, self.bands, options, Part(fabric.global_rank, options.devices))
+        self.whole = StepPatches(dataset, self.bands, options, Part())
+        self.validation = ValidationPatches(dataset, self.bands, stack=options.micro)
+        self.micro = options.micro
+        self.aux_weight = float(getattr(network, "aux_weight", 0.0))
+        self.steps = options.steps if options.epochs is None else max(1, math.ceil(options.epochs * self.count / options.batch))
+        self.workers = worker_count(options, fabric.device)
+        self.best: Best | None = None
+        self.stale = 0
+
+    @property
+    def count(self) -> int:
+        """Training patches."""
+        return len(self.patches.training)
+
+    def run(self, *, resume: bool) -> None:
+        """All steps, or those that an interrupted training has left."""
+        log.info("computes in %s: %s", self.precision.format, self.precision.reason)
+        state = self.checkpoints.read() if resume else None
+        first = self.restore(state) if state is not None else 0
+        if self.fabric.is_global_zero and state is None:
+            if resume:
+                log.warning("no interrupted training in %s: it starts at step 1", self.checkpoints.folder)
+            else:
+                self.checkpoints.start_anew()
+        self.record.start(first, state.rows if state is not None else ())
+        if not self.stopped():
+            self.fit(first)
+
+    def fit(self, first: int) -> None:
+        """The steps from `first` on."""
         options = self.options
-        optimiser = torch.optim.AdamW(self.network.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
-        weights = torch.from_numpy(inverse_sqrt_weights(pixels)).to(self.device) if options.class_weights == "inverse-sqrt" else None
         checks = {math.ceil(self.steps * (k + 1) / options.validations) for k in range(options.validations)}
-        best: tuple[dict[str, Tensor], Score] | None = None
-        for step in range(self.steps):
-            # made here and not ahead in a thread: that thread's few milliseconds took a third of the convolutions' time away
-            images, target, samples = self.placed_batch(training, step)
-            rate = learning_rate(step, self.steps, options)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            self.network.train()
-            with self.precision():
-                loss = cross_entropy(self.network(images), target, weights)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            value = _finite(loss, step, samples)
-            if (step + 1) % _LOG_EVERY == 0 or step + 1 in checks:
-                self.rows.append({"step": step + 1, "lr": rate, "loss": value})
-            if step + 1 in checks:
-                self.settle(training)
-            if step + 1 in checks and len(validation):
-                score = self.validate(validation)
-                self.rows[-1] |= {"val_loss": score.loss, "val_miou": score.accuracy.miou, "val_oa": score.accuracy.oa}
-                log.info("step %d: loss %.4f, validation mIoU %.4f", step + 1, value, score.accuracy.miou)
-                if best is None or score.accuracy.miou >= best[1].accuracy.miou:
-                    best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}, score
-            progress(step + 1, self.steps, f"train, loss {value:.3f}" + (f", mIoU {best[1].accuracy.miou:.3f}" if best else ""))
-        return best if best is not None else (self.network.state_dict(), None)
+        waiting: deque[tuple[int, Tensor]] = deque()
+        for step, batch in enumerate(self.load(self.patches, range(first, self.steps)), first):
+            waiting.append((step, self.step(step, batch)))
+            done = step + 1
+            logged = done % _LOG_EVERY == 0 or done in checks
+            saved = done in checks or (options.checkpoint_every is not None and done % options.checkpoint_every == 0)
+            # a GPU works on this step while the loss of the one before is looked at
+            behind = 1 if self.fabric.device.type == "cuda" and not logged and not saved else 0
+            while len(waiting) > behind:
+                at, loss = waiting.popleft()
+                value = self.finite(loss, at)
+                self.record.tell(at + 1, value)
+            if logged:
+                self.record.row(done, lr=learning_rate(step, self.steps, options), loss=value)
+            if done in checks and self.fabric.is_global_zero:
+                self.judge(done)
+            if saved and self.fabric.is_global_zero:
+                self.checkpoint(done)
+            if done in checks and self.fabric.broadcast(self.stopped()):
+                log.info("stopped at step %d: %d validations without a better one", done, self.stale)
+                break
 
-    def settle(self, training: NDArray[np.int64]) -> None:
-        """Take batch norm's statistics anew, for the weights as they are, over several batches (Wu and Johnson 2021, section 3).
+    def load(self, patches: Patches, items: range) -> Iterator[Batch]:
+        """Items as they are needed."""
+        return load(patches, items, workers=self.workers, pinned=self.fabric.device.type == "cuda")
 
-        The running ones look back at ten small batches and other weights, which can cost points of accuracy in eval mode.
-        """
-        norms = {module: module.momentum for module in self.network.modules() if isinstance(module, nn.BatchNorm2d)}
-        for module in norms:
-            module.reset_running_stats()
-            module.momentum = None  # torch's word for a plain mean
+    def step(self, step: int, batch: Batch) -> Tensor:
+        """One step of the optimiser; the loss of the global batch."""
         self.network.train()
-        for step in range(_SETTLING if norms else 0):
-            with torch.no_grad(), self.precision():
-                self.network(self.placed_batch(training, step)[0])
-        for module, momentum in norms.items():
-            module.momentum = momentum
+        images, target = self.prepared(batch, self.patches, step)
+        while (loss := self.accumulate(step, images, target)) is None:
+            self.halve()
+        for group in self.adam.param_groups:
+            group["lr"] = learning_rate(step, self.steps, self.options)
+        if self.options.clip is not None:
+            self.fabric.clip_gradients(self.network, self.adam, max_norm=self.options.clip, error_if_nonfinite=False)
+        self.optimiser.step()
+        if self.mean is not None:
+            self.mean.update(step + 1)
+        return loss
 
-    def placed_batch(self, training: NDArray[np.int64], step: int) -> tuple[Tensor, Tensor, list[int]]:
-        """`batch` on the device, its images channels last."""
-        images, target, samples = self.batch(training, step)
-        return images.to(self.device).contiguous(memory_format=torch.channels_last), target.to(self.device), samples
+    def prepared(self, batch: Batch, patches: StepPatches, step: int) -> tuple[Tensor, Tensor]:
+        """A batch on the device, augmented: images float32 (n, band, h, w) channels last without NaN, target int64 (n, h, w)."""
+        device = self.fabric.device
+        images, target = batch.images.to(device, non_blocking=True), batch.target.to(device, non_blocking=True).long()
+        images, target = fill_nan(*augment_batch(images, target, self.bands, self.options.augmentation, patches.draws(step)))
+        return images.contiguous(memory_format=torch.channels_last), target
 
-    def batch(self, training: NDArray[np.int64], step: int) -> tuple[Tensor, Tensor, list[int]]:
-        """The augmented batch of one step, float32 (n, band, h, w) and int64 (n, h, w): a function of (seed, step) alone."""
-        options = self.options
-        samples = [
-            int(training[sample_at(options.seed, step, at, batch=options.batch, count=len(training))]) for at in range(options.batch)
-        ]
-        pairs = []
-        for at, sample in enumerate(samples):
-            values, mask = self.dataset.read(sample)
-            changed = augment(normalise(values, self.bands), mask, self.bands, options.augmentation, draw=(options.seed, step, at))
-            pairs.append(self.tensors(*changed))
-        return torch.stack([pair[0] for pair in pairs]), torch.stack([pair[1] for pair in pairs]), samples
+    def accumulate(self, step: int, images: Tensor, target: Tensor) -> Tensor | None:
+        """Gradients of one step, added up over micro-batches and devices; None when a device's memory did not suffice."""
+        self.adam.zero_grad(set_to_none=True)
+        parts = list(zip(torch.split(images, self.micro), torch.split(target, self.micro), self.shares(target), strict=True))
+        number = self.patches.places.start // self.micro  # of the first micro-batch in the global batch
+        loss, full = torch.zeros((), device=images.device), False
+        try:
+            for at, (image, truth, share) in enumerate(parts):
+                self.seed(step, number + at)
+                value = self.objective(image, truth) * share
+                self.fabric.backward(value)
+                loss += value.detach()
+        except torch.OutOfMemoryError:
+            full = True  # and handled outside, where no traceback holds the tensors
+        if self.options.devices == 1:
+            return None if full else loss
+        if float(self.total(torch.tensor(float(full), device=images.device))):
+            return None
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        flat = self.total(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+        for gradient, part in zip(gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+        return self.total(loss)
 
-    def tensors(self, normalised: NDArray[np.float32], mask: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        """Network input without NaN, and class indexes in which pixels without all bands are ignored."""
-        values, valid = filled(normalised)
-        target = np.where(valid, self.lookup[mask], IGNORED).astype(np.int64)
-        return torch.from_numpy(values), torch.from_numpy(target)
+    def shares(self, target: Tensor) -> list[Tensor | float]:
+        """Each micro-batch's share of what the global batch's loss is a mean over."""
+        parts = torch.split(target, self.micro)
+        if len(parts) == 1 and self.options.devices == 1:
+            return [1.0]
+        counts = torch.stack([counted_weight(part, self.weights) for part in parts])
+        return list(counts / self.total(counts.sum()).clamp(min=1e-6))
 
-    def validate(self, validation: NDArray[np.int64]) -> Score:
-        """Score the network on the validation patches as they are."""
-        self.network.eval()
-        legend = self.dataset.legend
-        codes = np.array([*legend.codes, *[0] * (256 - len(legend.codes))], np.uint8)
-        matrix = np.zeros((len(legend.codes),) * 2, np.int64)
-        logits, targets, loss, counted = [], [], 0.0, 0
-        for sample in validation:
-            values, mask = self.dataset.read(int(sample))
-            image, target = self.tensors(normalise(values, self.bands), mask)
-            with torch.inference_mode(), self.precision():
-                answer = self.network(image[np.newaxis].to(self.device).contiguous(memory_format=torch.channels_last))
-            answer, known = answer.float().cpu(), int((target != IGNORED).sum())
-            loss, counted = loss + known * float(cross_entropy(answer, target[np.newaxis])), counted + known
-            truth = np.where(target.numpy() == IGNORED, np.uint8(0), codes[target.numpy()])
-            matrix += confusion(truth, codes[answer[0].argmax(0).numpy()], legend)
-            every = mask.size * len(validation) // _SCORED_PIXELS | 1  # odd, so that it does not stay in one column
-            logits.append(answer[0].flatten(1).T[::every])
-            targets.append(target.flatten()[::every])
-        return Score(loss / max(1, counted), Accuracy(matrix, legend), torch.cat(logits), torch.cat(targets))
+    def objective(self, images: Tensor, target: Tensor) -> Tensor:
+        """Loss of one micro-batch, that of an auxiliary head included."""
+        with self.fabric.autocast():
+            answer = self.forward(images)
+        if isinstance(answer, dict):
+            return self.loss(answer["out"].float(), target) + self.aux_weight * self.loss(answer["aux"].float(), target)
+        return self.loss(answer.float(), target)
 
-    def precision(self) -> torch.autocast:
-        """bfloat16 where the hardware computes in it, else float32."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=has_bfloat16(self.device))
+    def total(self, values: Tensor) -> Tensor:
+        """Sum over the devices, in place."""
+        if self.options.devices > 1:
+            self.fabric.all_reduce(values, reduce_op="sum")
+        return values
 
-    def provenance(self, training: NDArray[np.int64], validation: NDArray[np.int64], pixels: NDArray[np.int64]) -> dict[str, Any]:
+    def seed(self, step: int, number: int) -> None:
+        """Torch's generators at the place of one micro-batch: dropout too is a function of it."""
+        torch.manual_seed(int(generator(self.options.seed, _FORWARD, step, number).integers(1 << 63)))
+
+    def halve(self) -> None:
+        """Smaller micro-batches, more of them: the samples, their order and the number of steps stay."""
+        smaller = max((n for n in range(1, self.micro // 2 + 1) if self.micro % n == 0), default=0)
+        what, hint = f"the device's memory does not hold micro-batches of {self.micro}", "take smaller patches or a smaller network"
+        if not smaller:
+            raise MissingError(what, hint=hint)
+        try:
+            refuse_tiny(self.network, self.shape, smaller)
+        except UsageError as error:
+            raise MissingError(f"{what}, and {error.what}", hint=hint) from None
+        log.warning("the device's memory does not hold micro-batches of %d: they are of %d from now on", self.micro, smaller)
+        self.micro = smaller
+        self.adam.zero_grad(set_to_none=True)
+        if self.fabric.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def finite(self, loss: Tensor, step: int) -> float:
+        """The loss as a number; InputError when it is none."""
+        value = float(loss)
+        if not math.isfinite(value):
+            samples = self.whole.samples(step, range(self.options.batch))
+            raise InputError(
+                f"the loss became {value} at step {step + 1}",
+                f"patches {', '.join(map(str, samples))}",
+                "a lower --lr helps; look at these patches for values that are no backscatter",
+            )
+        return value
+
+    def judge(self, done: int) -> None:
+        """Score the weights (their running mean where there is one) and keep them if they are the best so far."""
+        with self.record.paused(), self.mean.in_place() if self.mean is not None else nullcontext():
+            settle(self.network, self.settling(), self.forward_only)
+            score = self.scored()
+            miou = score.accuracy.miou if score is not None else None
+            if score is not None and miou is not None:
+                self.record.score(loss=score.loss, miou=miou, oa=score.accuracy.oa)
+                log.info("step %d: validation loss %.4f, mean IoU %.4f", done, score.loss, miou)
+            before = self.best.miou if self.best is not None else None
+            self.stale = 0 if before is None or miou is None or not miou <= before else self.stale + 1
+            if before is None or miou is None or not miou < before:
+                weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.network.state_dict().items()}
+                self.best = Best(done, miou, weights, score)
+                self.record.best = miou
+
+    def settling(self) -> Iterator[Tensor]:
+        """The first steps' images, in the micro-batches of training."""
+        for step, batch in enumerate(self.load(self.whole, range(_SETTLING))):
+            for number, images in enumerate(torch.split(self.prepared(batch, self.whole, step)[0], self.micro)):
+                self.seed(step, number)
+                yield images
+
+    def forward_only(self, images: Tensor) -> None:
+        """For batch norm's statistics."""
+        with self.fabric.autocast():
+            self.network(images)
+
+    def scored(self) -> Score | None:
+        """The network's score on the validation patches; None when there are none."""
+        if not len(self.validation):
+            return None
+        batches = self.load(self.validation, range(len(self.validation)))
+        total = len(self.validation.validation)
+        return validate(self.network, batches, self.dataset.legend, autocast=self.fabric.autocast, total=total, device=self.fabric.device)
+
+    def stopped(self) -> bool:
+        """Whether patience is at its end."""
+        return self.options.patience is not None and self.stale >= self.options.patience
+
+    def checkpoint(self, done: int) -> None:
+        """Write all that the steps after `done` depend on."""
+        last = {f"network/{name}": tensor for name, tensor in self.network.state_dict().items()}
+        for at, parameter in enumerate(self.parameters):
+            last |= {f"optimiser/{at}/{name}": tensor for name, tensor in self.adam.state[parameter].items()}
+        if self.mean is not None:
+            last |= {f"mean/{name}": tensor for name, tensor in self.mean.mean.items()}
+        last["random/cpu"] = torch.get_rng_state()
+        if self.fabric.device.type == "cuda":
+            last["random/cuda"] = torch.cuda.get_rng_state(self.fabric.device)
+        facts = {
+            "step": done,
+            "micro_batch": self.micro,
+            "stale": self.stale,
+            "scaler": self.fabric.strategy.precision.state_dict(),
+            "rows": self.record.rows,
+            "best_score": self.best.miou if self.best is not None else None,
+        }
+        with self.record.paused():
+            self.checkpoints.save(last, (self.best.step, self.best.weights) if self.best is not None else None, facts)
+
+    def restore(self, state: State) -> int:
+        """Go back to a checkpoint; the number of steps that are done."""
+        last = self.checkpoints.tensors(state.last)
+        try:
+            self.network.load_state_dict(_under(last, "network"))
+            for at, parameter in enumerate(self.parameters):
+                for name, tensor in _under(last, f"optimiser/{at}").items():
+                    alike = (
+                        torch.empty_like(parameter)
+                        if tensor.shape == parameter.shape
+                        else torch.empty_like(tensor, device=parameter.device)
+                    )
+                    self.adam.state[parameter][name] = alike.detach().copy_(tensor)  # in the parameter's own layout
+            if self.mean is not None:
+                self.mean.load(_under(last, "mean"))
+            torch.set_rng_state(last["random/cpu"])
+            if "random/cuda" in last and self.fabric.device.type == "cuda":
+                torch.cuda.set_rng_state(last["random/cuda"], self.fabric.device)
+        except (KeyError, RuntimeError) as error:
+            text = " ".join(str(error).split())[:200]
+            raise InputError(f"the checkpoint does not fit: {text}", self.checkpoints.folder, "leave out --resume to start anew") from error
+        self.fabric.strategy.precision.load_state_dict(state.scaler)
+        self.micro, self.stale = state.micro_batch, state.stale
+        if state.best is not None:
+            self.best = Best(state.best_step, state.best_score, self.checkpoints.tensors(state.best), None)
+            self.record.best = state.best_score
+        if self.fabric.is_global_zero:
+            log.info("goes on after step %d of %d", state.step, self.steps)
+        return state.step
+
+    def save(self, out: Path) -> Path:
+        """Write the model folder with the best weights, and remove the checkpoints."""
+        assert self.best is not None  # the last step is always judged
+        self.network.load_state_dict(self.best.weights)
+        score = self.best.score or self.scored()
+        temperature = score.temperature() if score is not None else 1.0
+        metrics: dict[str, Any] = {}
+        if score is not None:
+            metrics = {"validation": score.accuracy.to_dict(), "validation_loss": score.loss, "calibration": score.calibration(temperature)}
+        spec = ModelSpec(
+            network=self.options.net,
+            options=complete_options(self.options.net, self.options.net_options),
+            bands=self.bands,
+            quantity=self.dataset.quantity,
+            legend=self.dataset.legend,
+            temperature=temperature,
+            training=self.provenance(),
+            metrics=metrics,
+            versions={"sarseg": __version__, "torch": torch.__version__},
+        )
+        curve = training_curve(self.record.rows, best_step=self.best.step if score is not None else 0)
+        save_model(out, self.network.cpu(), spec, files={METRICS: self.record.table(), CURVE: curve})
+        self.checkpoints.remove()
+        return out
+
+    def provenance(self) -> dict[str, Any]:
         """What `model.json` says of the training."""
+        options, done = self.options, int(self.record.rows[-1]["step"] or 0)
         return {
             "dataset": Path(self.dataset.path).name,
-            "training_patches": len(training),
-            "validation_patches": len(validation),
-            "training_pixels": dict(zip(self.dataset.legend.names, (int(n) for n in pixels), strict=True)),
-            "steps": self.steps,
-            "samples_seen": self.steps * self.options.batch,
-            "device": self.device.type,
-            "precision": "bfloat16" if has_bfloat16(self.device) else "float32",
-            "options": asdict(self.options),
+            "training_patches": self.count,
+            "validation_patches": len(self.validation.validation),
+            "training_pixels": dict(zip(self.dataset.legend.names, (int(n) for n in self.pixels), strict=True)),
+            "steps": done,
+            "stopped_early": done < self.steps,
+            "kept_step": self.best.step if self.best is not None else done,
+            "samples_seen": done * options.batch,
+            "micro_batch": self.micro,
+            "micro_batch_was_halved": self.micro < options.micro,
+            "device": self.fabric.device.type,
+            "precision": self.precision.format,
+            "precision_reason": self.precision.reason,
+            "options": asdict(options),
+            **self.pretrained,
         }
 
-    def table(self) -> str:
-        """The log as CSV."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, ("step", "lr", "loss", "val_loss", "val_miou", "val_oa"), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: value if isinstance(value, int) else f"{value:.6g}" for key, value in row.items()} for row in self.rows)
-        return text.getvalue()
+
+def _fabric(machine: OneMachine | None, options: TrainOptions) -> tuple[Fabric, Precision]:
+    device = best_device()
+    if device.type == "cuda" and options.devices > torch.cuda.device_count():
+        raise UsageError(f"{options.devices} devices", hint=f"this machine has {torch.cuda.device_count()}")
+    precision = choose_precision(device, options.precision)
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=options.devices,
+        strategy="auto" if machine is None else "ddp",
+        precision=precision.fabric,
+        plugins=None if machine is None else [machine],
+    )
+    fabric.launch()
+    return fabric, precision
 
 
-def class_pixels(dataset: Dataset, training: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Labelled pixels of each class in the training patches, int64 (classes,), in the legend's order.
-
-    InputError for a dataset without any.
-    """
-    codes = dataset.legend.codes
-    columns = [f"class_{code}" for code in codes]
-    if all(column in dataset.index for column in columns):
-        pixels = np.array([int(dataset.index[column][training].sum(dtype=np.int64)) for column in columns])
-    else:
-        pixels = np.zeros(len(codes), np.int64)
-        for sample in training:
-            pixels += np.bincount(dataset.read(int(sample))[1].ravel(), minlength=256)[list(codes)]
-    if not pixels.any():
-        raise InputError("no pixel of the training patches has a label", dataset.path, "the masks hold only nodata (0) and ignore (255)")
-    return pixels
-
-
-def learning_rate(step: int, steps: int, options: TrainOptions) -> float:
-    """Linear rise over the warm-up, then a half cosine that would reach zero at `steps`."""
-    rise = max(1, round(steps * options.warm_up))
-    if step < rise:
-        return options.lr * (step + 1) / rise
-    return options.lr * 0.5 * (1.0 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-
-def refuse_tiny(network: nn.Module, shape: tuple[int, ...], batch: int) -> None:
-    """UsageError when batch norm would see fewer than two values a channel at the coarsest features."""
-    stride = stride_of(network)
-    values = batch * math.prod(-(-side // stride) for side in shape)
-    if values < 2:
-        raise UsageError(
-            f"a batch of {batch} with patches of {shape[0]} x {shape[1]} leaves batch norm {values} value a channel",
-            hint="take a larger batch or larger patches",
-        )
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32 here: without units for it a CPU is slower."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def _finite(loss: Tensor, step: int, samples: list[int]) -> float:
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise InputError(
-            f"the loss became {value} at step {step + 1}",
-            f"patches {', '.join(map(str, samples))}",
-            "a lower --lr helps; look at these patches for values that are no backscatter",
-        )
-    return value
+def _under(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Those whose names begin with a folder's, without it."""
+    return {key.removeprefix(f"{name}/"): tensor for key, tensor in tensors.items() if key.startswith(f"{name}/")}
 
 
 @contextmanager
-def _reproducible(options: TrainOptions) -> Iterator[None]:
-    """Seed and threads for the run; the process gets its own settings back."""
+def _reproducible(options: TrainOptions, device: torch.device) -> Iterator[None]:
+    """Seed and threads for the run; the process gets its own settings back.
+
+    On a GPU algorithms stay those that the caller has chosen: deterministic ones cost a lot there.
+    """
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(options.seed)
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        if options.threads is not None:
-            torch.set_num_threads(options.threads)
+        if device.type == "cpu":
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.set_num_threads(options.threads or max(1, threads // options.devices))
         try:
             yield
         finally:

@@ -1,0 +1,321 @@
+"""A model on the patches of a split, beside baselines fitted on the same training patches: each pixel of a scene counts once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarseg.assess.once import counted_once, unpacked
+from sarseg.assess.report import draw_report, measures, text_table, write_csv
+from sarseg.errors import InputError
+from sarseg.legend import Legend
+from sarseg.metrics import Accuracy, Matrix, Reliability, confusion
+from sarseg.nets.baselines import BASELINES
+from sarseg.nets.fitting import TrainingPatches, count_pixels, draw_sample, fit
+from sarseg.nets.infer import Forward, make_forward
+from sarseg.nets.modelfile import Model, load_model, normalise
+from sarseg.patches.dataset import Dataset, open_dataset
+from sarseg.product.folder import write_json
+from sarseg.progress import Progress, silent
+from sarseg.tiles import Window
+
+log = logging.getLogger(__name__)
+
+EVALUATION, TABLE, PICTURE = "evaluation.json", "evaluation.csv", "confusion.png"
+SEED = 0
+"""Of the baselines."""
+
+_UNNAMED_SCENE = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One patch of the split: its number in the dataset, its scene, first row and column in it."""
+
+    number: int
+    scene: str
+    row: int
+    col: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What one method did: a confusion matrix int64 (patches, classes, classes) of the pixels that count in each patch.
+
+    `reliability` of its probabilities as they are; `untempered` at temperature 1, for a model.
+    """
+
+    name: str
+    patches: Matrix
+    reliability: Reliability
+    untempered: Reliability | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The methods, the model first, on the same pixels.
+
+    `held_twice` counts pixels that further patches hold as well; None where the dataset does not say where its patches lie.
+    """
+
+    dataset: str
+    split: str
+    legend: Legend
+    temperature: float
+    places: tuple[Place, ...]
+    methods: tuple[Judged, ...]
+    held_twice: int | None
+
+    def accuracy(self, method: Judged, scene: str | None = None) -> Accuracy:
+        """Of all patches, or of one scene's."""
+        chosen = [scene is None or place.scene == scene for place in self.places]
+        return Accuracy(method.patches[np.array(chosen)].sum(0), self.legend)
+
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        """In the order of the patches."""
+        return tuple(dict.fromkeys(place.scene for place in self.places))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; None stands for a number that does not exist. Single patches are in `rows`."""
+        return {
+            "dataset": self.dataset,
+            "split": self.split,
+            "patches": len(self.places),
+            "pixels_held_by_several_patches": self.held_twice,
+            "counting": "a pixel that several patches of a scene hold counts once, in the patch in whose inside it lies deepest",
+            "temperature": self.temperature,
+            "methods": {method.name: self._method(method) for method in self.methods},
+        }
+
+    def _method(self, method: Judged) -> dict[str, Any]:
+        said: dict[str, Any] = {**self.accuracy(method).to_dict(), "calibration": method.reliability.to_dict()}
+        if method.untempered is not None:
+            said["calibration_at_temperature_1"] = method.untempered.to_dict()
+        said["scenes"] = {scene: measures(self.accuracy(method, scene)) for scene in self.scenes}
+        return said
+
+    def rows(self) -> list[dict[str, Any]]:
+        """For CSV: each method as a whole, by class, by scene and by patch."""
+        rows = []
+        for method in self.methods:
+            accuracy = self.accuracy(method)
+            whole = {**measures(accuracy), "calibration_error": method.reliability.ece}
+            parts: list[tuple[str, str, Mapping[str, Any]]] = [("all", "", whole)]
+            for at, name in enumerate(self.legend.names):
+                single = {"iou": accuracy.iou[at], "f1": accuracy.f1[at], "users_accuracy": accuracy.users[at]}
+                single |= {"producers_accuracy": accuracy.producers[at], "pixels": int(accuracy.matrix[at].sum())}
+                parts.append(("class", name, single))
+            parts += [("scene", scene, measures(self.accuracy(method, scene))) for scene in self.scenes]
+            for place, matrix in zip(self.places, method.patches, strict=True):
+                where = {"scene": place.scene, "row": place.row, "col": place.col}
+                parts.append(("patch", str(place.number), {**where, **measures(Accuracy(matrix, self.legend))}))
+            rows += [{"method": method.name, "part": part, "name": name, **values} for part, name, values in parts]
+        return rows
+
+    def table(self) -> str:
+        """The model by class, and below it the methods side by side, as text for a terminal."""
+        model = self.methods[0]
+        accuracy = self.accuracy(model)
+        width = max(10, *(len(method.name) for method in self.methods))
+        lines = [text_table(accuracy), ""]
+        lines.append(f"{'':<{width}} {'OA':>7} {'kappa':>7} {'mean IoU':>8} {'mean F1':>7} {'ECE':>7}")
+        for method in self.methods:
+            one = self.accuracy(method)
+            lines.append(
+                f"{method.name:<{width}} {one.oa:>7.4f} {one.kappa:>7.4f} {one.miou:>8.4f} {one.means['f1'].value:>7.4f}"
+                f" {method.reliability.ece:>7.4f}"
+            )
+        if model.untempered is not None:
+            lines.append(f"temperature {self.temperature:g}; without it the model's ECE is {model.untempered.ece:.4f}")
+        counted = f"{accuracy.total} pixels of {len(self.places)} patches ({self.split}) of {len(self.scenes)} scenes, each counted once"
+        if self.held_twice is None:
+            counted = f"{accuracy.total} pixels of {len(self.places)} patches ({self.split}); where they lie, and overlap, is not known"
+        left_out = accuracy.means["iou"].left_out
+        lines.append(counted)
+        if accuracy.absent:
+            absent = f"no label has {', '.join(accuracy.absent)}"
+            lines.append(f"{absent}; left out of the mean IoU: {', '.join(left_out) if left_out else 'none'}")
+        return "\n".join(lines)
+
+    def write(self, folder: Path) -> None:
+        """evaluation.json, evaluation.csv and confusion.png."""
+        folder.mkdir(parents=True, exist_ok=True)
+        model = self.methods[0]
+        write_csv(folder / TABLE, self.rows())
+        draw_report(
+            folder / PICTURE, self.accuracy(model), title=f"{model.name}, {self.dataset} ({self.split})", reliability=model.reliability
+        )
+        write_json(folder / EVALUATION, self.to_dict())
+
+
+def evaluate(
+    model: str | Path | Model,
+    dataset: str | Path | Dataset,
+    split: str = "val",
+    out_dir: Path | None = None,
+    *,
+    baselines: bool = True,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Judge a model on the patches of a split, as `predict` would map each patch alone.
+
+    Parameters
+    ----------
+    split : "train", "val" or "test"
+    out_dir : gets evaluation.json, evaluation.csv and confusion.png
+    baselines : also fit and judge the largest class, Gaussian maximum likelihood and a random forest on the dataset's training
+        patches, with the model's bands
+
+    Raises
+    ------
+    InputError : no patches in the split, no labels, bands or classes that are not the model's
+    """
+    model = model if isinstance(model, Model) else load_model(model)
+    dataset = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    numbers = dataset.split(split)
+    if not len(numbers):
+        there = ", ".join(f"{name}: {len(dataset.split(name))}" for name in ("train", "val", "test"))
+        raise InputError(f"no patch belongs to '{split}'", dataset.path, f"patches are {there}")
+    reader = _Reader(model, dataset)
+    forwards = {model.path.name: make_forward(model.network, temperature=model.spec.temperature)}
+    forwards |= _fitted(model, dataset, reader, progress) if baselines else {}
+    places, windows = _places(dataset, numbers)
+    counted = counted_once([place.scene for place in places], windows) if windows else None
+    found = {name: _Sums(len(places), model.spec.legend) for name in forwards}
+    held, twice = model.spec.temperature, 0
+    for done, place in enumerate(places):
+        progress(done, len(places), f"assess {split}")
+        values, mask = reader(place.number)
+        if counted is not None:
+            own = unpacked(counted[done], (mask.shape[0], mask.shape[1]))
+            twice += int(np.count_nonzero(~own))
+            mask = np.where(own, mask, np.uint8(255))
+        for name, forward in forwards.items():
+            found[name].add(done, forward(values), mask, temperature=held if name == model.path.name else 1.0)
+    progress(len(places), len(places), f"assess {split}")
+    methods = tuple(one.judged(name, is_model=at == 0) for at, (name, one) in enumerate(found.items()))
+    if not methods[0].patches.any():
+        raise InputError(f"no pixel of '{split}' has a label", dataset.path)
+    result = Evaluation(
+        dataset=Path(dataset.path).name,
+        split=split,
+        legend=model.spec.legend,
+        temperature=model.spec.temperature,
+        places=places,
+        methods=methods,
+        held_twice=twice if counted is not None else None,
+    )
+    if out_dir is not None:
+        result.write(out_dir)
+    return result
+
+
+class _Reader:
+    """Patches of a dataset as the model takes them: normalised bands in its order, and codes of its legend where all are there."""
+
+    def __init__(self, model: Model, dataset: Dataset) -> None:
+        spec, ours = model.spec, dict(zip(model.spec.legend.codes, model.spec.legend.names, strict=True))
+        missing = [name for name in spec.band_names if name not in dataset.band_names]
+        if missing:
+            hint = f"bands are {', '.join(dataset.band_names)}"
+            raise InputError(f"no band {', '.join(missing)}, which the model takes", dataset.path, hint)
+        for code, name in zip(dataset.legend.codes, dataset.legend.names, strict=True):
+            if ours.get(code) != name:
+                there = f"'{ours[code]}'" if code in ours else "no class"
+                raise InputError(f"class {code} is '{name}' in the dataset and {there} in the model", dataset.path, "give both one legend")
+        if dataset.quantity != spec.quantity:
+            words = {"power": "linear power", "raw": "values as they stand"}
+            raise InputError(f"the model takes {words[spec.quantity]}, the dataset holds {words[dataset.quantity]}", dataset.path)
+        self.dataset, self.bands = dataset, spec.bands
+        self.order = [dataset.band_names.index(name) for name in spec.band_names]
+
+    def raw(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Bands in the model's order, as they stand, and the mask."""
+        image, mask = self.dataset.read(number)
+        return image[self.order], mask
+
+    def __call__(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        image, mask = self.raw(number)
+        values = normalise(image, self.bands)
+        return values, np.where(np.isnan(values).any(0), np.uint8(255), mask)
+
+
+class _Sums:
+    """What one method did so far."""
+
+    def __init__(self, patches: int, legend: Legend) -> None:
+        classes = len(legend.codes)
+        self.legend, self.codes = legend, np.array(legend.codes, np.uint8)
+        self.matrices = np.zeros((patches, classes, classes), np.int64)
+        self.reliability, self.untempered = Reliability.none(), Reliability.none()
+
+    def add(self, at: int, probabilities: NDArray[np.float32], mask: NDArray[np.uint8], *, temperature: float) -> None:
+        """Count a patch: probabilities (class, rows, cols), and codes (rows, cols) of the pixels that count."""
+        index = self.legend.lookup()[mask]
+        counted = index < len(self.codes)
+        known, truth = probabilities[:, counted].astype(np.float64), index[counted]
+        answer = known.argmax(0)
+        self.matrices[at] = confusion(self.codes[truth], self.codes[answer], self.legend)
+        self.reliability += Reliability.of(known.max(0), answer == truth)
+        plain = known**temperature  # softmax(logits), up to its sum
+        self.untempered += Reliability.of(plain.max(0) / plain.sum(0), answer == truth)
+
+    def judged(self, name: str, *, is_model: bool) -> Judged:
+        """The sums."""
+        untempered = self.untempered if is_model else None
+        return Judged(name=name, patches=self.matrices, reliability=self.reliability, untempered=untempered)
+
+
+def _fitted(model: Model, dataset: Dataset, reader: _Reader, progress: Progress) -> dict[str, Forward]:
+    """The baselines by name, in the model's legend and bands."""
+    training = dataset.split("train")
+    if not len(training):
+        log.warning("%s: no training patches, hence no baselines", Path(dataset.path).name)
+        return {}
+    patches = TrainingPatches(
+        read=reader.raw,
+        numbers=training,
+        pixels=count_pixels(dataset.read, dataset.index, training, dataset.legend),
+        bands=model.spec.bands,
+        legend=dataset.legend,
+    )
+    sample = draw_sample(patches, seed=SEED, progress=progress)
+    place = [model.spec.legend.index_of(code) for code in dataset.legend.codes]
+    made: dict[str, Forward] = {}
+    for done, name in enumerate(BASELINES):
+        progress(done, len(BASELINES), "fit baselines")
+        forward = make_forward(fit(name, sample, seed=SEED)[0], temperature=1.0)
+        made[name if name != model.path.name else f"{name} (fitted here)"] = _spread(forward, place, len(model.spec.legend.codes))
+    progress(len(BASELINES), len(BASELINES), "fit baselines")
+    return made
+
+
+def _spread(forward: Forward, place: list[int], classes: int) -> Forward:
+    """The answers in a larger legend."""
+
+    def wide(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        out = np.zeros((classes, *values.shape[1:]), np.float32)
+        out[place] = forward(values)
+        return out
+
+    return wide
+
+
+def _places(dataset: Dataset, numbers: NDArray[np.int64]) -> tuple[tuple[Place, ...], list[Window]]:
+    """Where the patches lie; no windows where the dataset does not say it."""
+    index = dataset.index
+    if not all(column in index for column in ("scene", "row", "col")):
+        return tuple(Place(number=int(number), scene=_UNNAMED_SCENE, row=0, col=0) for number in numbers), []
+    columns = [index[column][numbers].tolist() for column in ("scene", "row", "col")]
+    places = tuple(
+        Place(number=int(number), scene=str(scene), row=row, col=col) for number, scene, row, col in zip(numbers, *columns, strict=True)
+    )
+    sizes = index["size"][numbers].tolist() if "size" in index else [dataset.size] * len(places)
+    return places, [Window(row=place.row, col=place.col, rows=side, cols=side) for place, side in zip(places, sizes, strict=True)]
