@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from rasterio.errors import CRSError
 
 from sarseg.errors import InputError, UsageError
 from sarseg.grid import Bounds, MapGrid, transform_points, utm_crs
-from sarseg.radar.geometry import ecef_from_geodetic, zero_doppler
+from sarseg.radar.geometry import ecef_from_geodetic, range_doppler
 from sarseg.raster.dem import Dem
 from sarseg.scene.model import Scene
 
@@ -65,6 +66,21 @@ def choose_extent(scene: Scene, dem: Dem, *, crs: str | None, spacing_m: float) 
     return Extent(grid=MapGrid.snapped(target, (bounds[0], bounds[1], bounds[2], bounds[3]), spacing_m / unit), dem_share=share)
 
 
+def choose_looks(scene: Scene, spacing_m: float) -> tuple[int, int]:
+    """Lines and pixels of a scene that fit into a map pixel, at least one each; (1, 1) for images that are not averaged here ("dn")."""
+    if scene.pixels == "dn":
+        return 1, 1
+    points = scene.geolocation_grid
+    place = ecef_from_geodetic(points.lon_deg, points.lat_deg, points.height_m)
+    looks = []
+    for along, across, side in ((points.line, points.pixel, scene.shape[0]), (points.pixel, points.line, scene.shape[1])):
+        row = np.flatnonzero(across == across[np.argmin(np.abs(across - np.median(across)))])
+        first, last = row[np.argmin(along[row])], row[np.argmax(along[row])]
+        step_m = float(np.linalg.norm(place[last] - place[first]) / max(1.0, along[last] - along[first]))
+        looks.append(min(max(1, math.floor(spacing_m / max(step_m, 1e-3) + 1e-2)), side))
+    return looks[0], looks[1]
+
+
 def _parse(text: str) -> CRS:
     try:
         with rasterio.Env():  # else GDAL prints its own line
@@ -91,6 +107,6 @@ def _seen_points(scene: Scene, place: tuple[NDArray[np.float64], NDArray[np.floa
     lon, lat = place
     mesh_lon, mesh_lat = np.meshgrid(np.linspace(lon.min(), lon.max(), _SAMPLES), np.linspace(lat.min(), lat.max(), _SAMPLES))
     points = ecef_from_geodetic(mesh_lon, mesh_lat, float(scene.geolocation_grid.height_m.mean()))
-    line, pixel = scene.grid.line_pixel(*zero_doppler(points, scene.orbit))
+    line, pixel = scene.grid.line_pixel(*range_doppler(points, scene.orbit, scene.grid.doppler))
     inside = (line >= 0) & (line < scene.shape[0]) & (pixel >= 0) & (pixel < scene.shape[1])
     return mesh_lon[inside], mesh_lat[inside]

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sarseg.ard.radiometry import ZERO_RUN_PX, calibrate
+from sarseg.ard.radiometry import ZERO_RUN_PX, calibrate, scale
 from sarseg.ard.relief import Relief
 from sarseg.grid import MapGrid
 from sarseg.masks import Mask
@@ -168,6 +168,11 @@ def _radar_image(job: Job, window: Window) -> NDArray[np.float32]:
     image = np.empty((len(job.polarisations), *window.shape), np.float32)
     for band, polarisation in enumerate(job.polarisations):
         amplitude = job.scene.calibration[polarisation].amplitude(job.quantity, window)
+        if job.scene.pixels != "dn":
+            image[band] = scale(job.scene.power(polarisation, window), amplitude)
+            if job.speckle is not None:
+                image[band] = lee(image[band], job.speckle.looks, window=job.speckle.window)
+            continue
         table = job.scene.noise[polarisation] if polarisation in job.denoised else None
         power, noise = calibrate(job.scene.dn(polarisation, window), amplitude, table.power(window) if table is not None else None)
         if job.speckle is not None:

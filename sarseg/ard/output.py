@@ -110,6 +110,7 @@ def describe(name: str, job: Job, warnings: tuple[str, ...]) -> dict[str, Any]:
         "sarseg:scene": scene.id,
         "sarseg:engine": "native",
         "sarseg:quantity": job.quantity,
+        "sarseg:multilook": list(scene.looks) if scene.looks != (1, 1) else None,
         "sarseg:denoised": sorted(job.denoised),
         "sarseg:speckle": {"filter": "lee", "window": job.speckle.window, "looks": job.speckle.looks} if job.speckle else None,
         "sarseg:orbit": scene.orbit.source,
@@ -142,7 +143,8 @@ def _assets(job: Job) -> dict[str, Asset]:
 
 
 def _platform(mission: str) -> str:
-    return f"sentinel-1{mission[2:].lower()}" if mission.startswith("S1") else mission.lower()
+    names = {"ALOS": "alos", "ALOS2": "alos-2"}
+    return f"sentinel-1{mission[2:].lower()}" if mission.startswith("S1") else names.get(mission, mission.lower())
 
 
 def _iso(time_utc: np.datetime64) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from sarseg.ard.extent import Extent, choose_extent
+from sarseg.ard.extent import Extent, choose_extent, choose_looks
 from sarseg.ard.geocode import Job, Speckle, geocode_block
 from sarseg.ard.output import Sink, describe, open_sink, write_picture
 from sarseg.ard.relief import survey
@@ -88,7 +88,7 @@ def preprocess(
 
     Parameters
     ----------
-    scene_path : a SAFE folder, its zip or its manifest
+    scene_path : a SAFE folder, its zip or its manifest; a PALSAR product's folder, zip or one of its files
     dem : files or folders of tiles
 
     Returns the folder. InputError when scene or DEM cannot be used or the DEM misses the scene, MissingError for an unknown
@@ -187,7 +187,9 @@ def _open(scene_path: str | Path, dem: DemPaths, options: PreprocessOptions) -> 
         scene = scene.with_orbit(choose_eof(options.orbit, scene))
     paths = [dem] if isinstance(dem, (str, Path)) else dem
     heights = open_dem([Path(path) for path in paths], datum=options.dem_datum, geoid=options.geoid)
-    return scene, heights, choose_extent(scene, heights, crs=options.crs, spacing_m=options.spacing_m)
+    extent = choose_extent(scene, heights, crs=options.crs, spacing_m=options.spacing_m)
+    looks = choose_looks(scene, options.spacing_m)
+    return scene if looks == (1, 1) else scene.multilooked(looks), heights, extent
 
 
 def _store(layers: Any, sink: Any, options: PreprocessOptions) -> None:

@@ -34,6 +34,11 @@ def calibrate(
     return power, noise_power
 
 
+def scale(power: NDArray[np.float32], amplitude: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Backscatter of powers that have no noise table and know their no data (NaN): power / A^2, float32 (lines, pixels)."""
+    return np.asarray(power / np.square(amplitude), np.float32)
+
+
 @njit(nogil=True, cache=True)
 def _calibrate(
     dn: NDArray[np.uint16],

@@ -93,19 +93,20 @@ def run_pipeline(pipeline: Pipeline, downloads: Path, out: Path, progress: Progr
 
 
 def find_downloads(folder: Path) -> list[Path]:
-    """SAFE folders and zips in a folder, in the order of their names; a folder goes before a zip of the same name.
+    """SAFE and PALSAR folders, leaders and zips in a folder, in the order of their names; a folder goes before a zip of the same name.
 
     InputError when there is none.
     """
     if not folder.is_dir():
         raise InputError("no such folder", folder, "name the folder with the downloads by --input")
-    found = sorted(folder.glob("*.SAFE")) + sorted(folder.glob("*.zip"))
+    ceos = {leader.parent for leader in folder.glob("*/LED-*")}
+    found = sorted(folder.glob("*.SAFE")) + sorted(ceos) + sorted(folder.glob("LED-*")) + sorted(folder.glob("*.zip"))
     by_name: dict[str, Path] = {}
     for path in found:
         if by_name.setdefault(_name(path), path) is not path:
             log.warning("%s is there as folder and as zip: the folder is taken", _name(path))
     if not by_name:
-        raise InputError("no downloads in the folder: no *.SAFE, no *.zip", folder, "name the folder with the downloads by --input")
+        raise InputError("no downloads in the folder: no *.SAFE, *.zip or LED-*", folder, "name the folder with the downloads by --input")
     return [by_name[name] for name in sorted(by_name)]
 
 

@@ -25,8 +25,8 @@ _LABEL_WIDTH = 18
 def command(paths: tuple[Path, ...], as_json: bool) -> None:
     """Say what a scene, product, dataset, map or model is.
 
-    PATHS are radar scenes (Sentinel-1 GRD: SAFE folder, zip, manifest.safe), products on the map (JAXA mosaics, HyP3, ASF and OPERA
-    RTC, SNAP's .dim, PolSARpro folders), folders that sarseg has written, or raster files.
+    PATHS are radar scenes (Sentinel-1 GRD: SAFE folder, zip, manifest.safe; PALSAR CEOS: folder, zip, LED- file), products on
+    the map (JAXA mosaics, HyP3, ASF and OPERA RTC, SNAP's .dim, PolSARpro folders), folders that sarseg has written, or raster files.
 
     Example: sarseg info S1A_IW_GRDH_1SDV_20210119T031653_20210119T031718_036201_043ED0_8255.zip
     """
@@ -40,8 +40,7 @@ def command(paths: tuple[Path, ...], as_json: bool) -> None:
 def describe(path: Path) -> dict[str, Any]:
     """What a path is, as plain values; its first key is `kind`. InputError when nothing of ours opens it."""
     from sarseg.product.open import is_ready_made
-    from sarseg.scene.open import open_scene
-    from sarseg.scene.safe import MANIFEST, open_safe
+    from sarseg.scene.open import is_scene, open_scene
 
     if not path.exists():
         raise InputError("no such file or folder", path)
@@ -50,7 +49,7 @@ def describe(path: Path) -> dict[str, Any]:
             return {"kind": kind, "path": path, **_summary(path / name)}
     if is_ready_made(path):
         return _on_map(path)
-    if path.suffix.lower() == ".zip" or path.name == MANIFEST or open_safe(path) is not None:
+    if path.suffix.lower() == ".zip" or is_scene(path):
         return _scene(open_scene(path))
     if path.is_dir() and not (path / "item.json").is_file():
         raise InputError("the folder is no scene, product, dataset, map or model", path, "a run that was stopped leaves no item.json")
@@ -80,6 +79,8 @@ def _scene(scene: Scene) -> dict[str, Any]:
         "calibration": list(scene.calibration),
         "noise": [polarisation for polarisation, table in scene.noise.items() if table is not None],
         "noise_removed": scene.noise_removed,
+        "look_side": scene.grid.look_side,
+        "doppler_hz": [0.0] if scene.grid.doppler is None else list(scene.grid.doppler.coefficients_hz),
         "footprint_lonlat": [list(corner) for corner in scene.footprint_lonlat],
         "warnings": list(scene.warnings),
     }

@@ -7,6 +7,8 @@ from typing import Any
 
 _NAMES = {
     "Calibration": "sarseg.radar.lut",
+    "Doppler": "sarseg.radar.geometry",
+    "EllipsoidGrid": "sarseg.radar.ellipsoid",
     "Lattice": "sarseg.radar.lattice",
     "Noise": "sarseg.radar.lut",
     "Orbit": "sarseg.radar.orbit",
@@ -15,6 +17,7 @@ _NAMES = {
     "ecef_from_geodetic": "sarseg.radar.geometry",
     "make_lattice": "sarseg.radar.lattice",
     "plan_lattice": "sarseg.radar.lattice",
+    "range_doppler": "sarseg.radar.geometry",
     "zero_doppler": "sarseg.radar.geometry",
 }
 

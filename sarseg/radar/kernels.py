@@ -114,6 +114,91 @@ def solve_zero_doppler(
 
 
 @njit(nogil=True, cache=True)
+def solve_range_doppler(
+    points: Floats,
+    vectors: tuple[Floats, Floats, Floats, Floats],
+    reach_s: tuple[float, float],
+    doppler: tuple[float, float, float, float, float],
+    t_out: Floats,
+    range_out: Floats,
+) -> None:
+    """As `solve_zero_doppler`, for the time at which a point has the Doppler frequency of its range.
+
+    It stands beside the other one, so that no image with zero Doppler changes by a rounding.
+
+    Parameters
+    ----------
+    doppler : half a wavelength (m), origin (m), then Hz, Hz/km and Hz/km^2
+    """
+    t_s, scale, position, velocity = vectors
+    half_m, origin_m, c0, c1, c2 = doppler
+    weights = np.empty(POINTS)
+    for k in range(points.shape[0]):
+        x, y, z = points[k, 0], points[k, 1], points[k, 2]
+        t_out[k], range_out[k] = np.nan, np.nan
+        if np.isnan(x + y + z):
+            continue
+        near = _nearest_vector(x, y, z, position)
+        low, high = max(near - 1, 0), min(near + 1, t_s.size - 1)
+        acceleration = (velocity[high] - velocity[low]) / (t_s[high] - t_s[low])
+        t, slant, step = t_s[near], np.nan, np.inf
+        for _ in range(_NEWTON_STEPS):
+            start = lagrange(t, t_s, scale, weights)
+            dx, dy, dz, vx, vy, vz = x, y, z, 0.0, 0.0, 0.0
+            for i in range(scale.shape[1]):
+                w = weights[i]
+                dx -= w * position[start + i, 0]
+                dy -= w * position[start + i, 1]
+                dz -= w * position[start + i, 2]
+                vx += w * velocity[start + i, 0]
+                vy += w * velocity[start + i, 1]
+                vz += w * velocity[start + i, 2]
+            slant = np.sqrt(dx * dx + dy * dy + dz * dz)
+            km = (slant - origin_m) / 1000.0
+            frequency = c0 + km * (c1 + km * c2)
+            per_m = (c1 + 2.0 * km * c2) / 1000.0
+            along = dx * vx + dy * vy + dz * vz
+            slope = dx * acceleration[0] + dy * acceleration[1] + dz * acceleration[2] - (vx * vx + vy * vy + vz * vz)
+            slope += half_m * (frequency + per_m * slant) * along / slant
+            step = -(along - half_m * slant * frequency) / slope
+            t += step
+            if abs(step) <= _TIME_TOLERANCE_S or not reach_s[0] <= t <= reach_s[1]:
+                break
+        if abs(step) <= _ROUNDING_S and reach_s[0] <= t <= reach_s[1]:
+            t_out[k], range_out[k] = t, slant
+
+
+@njit(nogil=True, cache=True)
+def power_series(t_s: Floats, slant_range_m: Floats, domain: tuple[float, float, float, float], table: Floats, out: Floats) -> None:
+    """Polynomials of time and range into out (fields, k); beyond the domain they continue on their tangents.
+
+    Parameters
+    ----------
+    domain : middle and half width of time, then of range
+    table : float64 (fields, powers of time, powers of range), in units of the half widths
+    """
+    t_mid, t_half, r_mid, r_half = domain
+    fields, n_t, n_r = table.shape
+    for k in range(t_s.size):
+        if np.isnan(t_s[k]) or np.isnan(slant_range_m[k]):
+            out[:, k] = np.nan
+            continue
+        u_all, v_all = (t_s[k] - t_mid) / t_half, (slant_range_m[k] - r_mid) / r_half
+        u, v = min(1.0, max(-1.0, u_all)), min(1.0, max(-1.0, v_all))
+        for f in range(fields):
+            value, by_u, by_v = 0.0, 0.0, 0.0
+            for i in range(n_t - 1, -1, -1):
+                row, slope = 0.0, 0.0
+                for j in range(n_r - 1, -1, -1):
+                    slope = slope * v + row
+                    row = row * v + table[f, i, j]
+                by_u = by_u * u + value
+                value = value * u + row
+                by_v = by_v * u + slope
+            out[f, k] = value + (u_all - u) * by_u + (v_all - v) * by_v
+
+
+@njit(nogil=True, cache=True)
 def _blend(time_s: float, record_t_s: Floats, nearest: bool) -> tuple[int, int, float]:
     """The two records around a time and the second one's weight."""
     last = record_t_s.size - 1
@@ -150,23 +235,23 @@ def _pixel(slant_range_m: float, first_m: float, step_m: float, nodes: Floats) -
 
 @njit(nogil=True, cache=True)
 def lines_pixels(
-    t_s: Floats, slant_range_m: Floats, timing: tuple[float, float, float], tables: Tables, nearest: bool, out: Floats
+    t_s: Floats, slant_range_m: Floats, timing: tuple[float, float, float, float], tables: Tables, nearest: bool, out: Floats
 ) -> None:
     """Line and pixel into out (2, k).
 
     Parameters
     ----------
-    timing : first_line_s, line_interval_s, tau_ref_s of a `RadarGrid`
+    timing : first_line_s, line_interval_s, tau_ref_s and bistatic (0 or 1) of a `RadarGrid`
     nearest : take the nearer range record instead of blending two
     """
-    first_line_s, interval_s, tau_ref_s = timing
+    first_line_s, interval_s, tau_ref_s, bistatic = timing
     record_t_s, first_m, step_m, nodes = tables
     line, pixel = out[0], out[1]
     for k in range(t_s.size):
         if np.isnan(t_s[k]) or np.isnan(slant_range_m[k]):
             line[k], pixel[k] = np.nan, np.nan
             continue
-        time_s = t_s[k] - (slant_range_m[k] / SPEED_OF_LIGHT_M_S - tau_ref_s / 2.0)
+        time_s = t_s[k] - bistatic * (slant_range_m[k] / SPEED_OF_LIGHT_M_S - tau_ref_s / 2.0)
         line[k] = (time_s - first_line_s) / interval_s
         before, after, weight = _blend(time_s, record_t_s, nearest)
         value, _ = _pixel(slant_range_m[k], first_m, step_m, nodes[before])

@@ -25,7 +25,8 @@ from rasterio.crs import CRS
 
 from sarseg.errors import InputError
 from sarseg.grid import MapGrid, transform_points
-from sarseg.radar.geometry import RadarGrid, ecef_from_geodetic, zero_doppler
+from sarseg.radar.ellipsoid import ImageGrid
+from sarseg.radar.geometry import ecef_from_geodetic, range_doppler
 from sarseg.radar.orbit import Floats, Orbit
 from sarseg.tiles import Window
 
@@ -59,7 +60,7 @@ class LatticePlan:
 
     grid: MapGrid
     orbit: Orbit
-    radar_grid: RadarGrid
+    radar_grid: ImageGrid
     step_px: int
     step_m: float
     first_element: int
@@ -89,7 +90,7 @@ class Lattice:
     nodes: Floats
 
     def time_range(self, heights_m: Floats) -> tuple[Floats, Floats]:
-        """Zero-Doppler time (s after the epoch) and slant range (m) of every pixel of the block.
+        """Time at the image's Doppler (s after the epoch) and slant range (m) of every pixel of the block.
 
         Parameters
         ----------
@@ -132,7 +133,7 @@ class Lattice:
         return out
 
 
-def plan_lattice(grid: MapGrid, orbit: Orbit, radar_grid: RadarGrid, height_range_m: tuple[float, float]) -> LatticePlan:
+def plan_lattice(grid: MapGrid, orbit: Orbit, radar_grid: ImageGrid, height_range_m: tuple[float, float]) -> LatticePlan:
     """Choose node steps so that every pixel is within 0.005 line and pixel of the exact solution.
 
     Parameters
@@ -198,7 +199,7 @@ def _lonlat(grid: MapGrid, row: Floats, col: Floats) -> tuple[Floats, Floats]:
 def _see(plan: LatticePlan, lonlat: tuple[Floats, Floats], height_m: Floats) -> tuple[Floats, Floats, Floats]:
     """Exact time and range, (...), and position (..., 3), of points; NaN on the side that the antenna does not look at."""
     point = ecef_from_geodetic(*lonlat, height_m)
-    t_s, slant_range_m = zero_doppler(point, plan.orbit)
+    t_s, slant_range_m = range_doppler(point, plan.orbit, plan.radar_grid.doppler)
     satellite, velocity = plan.orbit.position(t_s), plan.orbit.velocity(t_s)
     right = _dot(point - satellite, np.cross(velocity, satellite))
     seen = right > 0 if plan.radar_grid.look_side == "right" else right < 0

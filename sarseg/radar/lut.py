@@ -7,7 +7,7 @@ the nearest vector beyond the ends. All numbers depend on the line and pixel onl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -74,6 +74,16 @@ class Calibration:
     def amplitude(self, quantity: Quantity, window: Window) -> Floats:
         """A of every pixel of a window, float64 (rows, cols); bilinear in A, as the product specification asks for."""
         return _bilinear(self.tables[quantity], self.times, window)
+
+    def multilooked(self, looks: tuple[int, int]) -> Calibration:
+        """The tables for an image with so many lines and pixels in one."""
+        down, across = looks
+        times = LineTimes(first_s=self.times.first_s + (down - 1) / 2.0 * self.times.interval_s, interval_s=self.times.interval_s * down)
+        tables = {
+            quantity: tuple(replace(vector, pixel=(vector.pixel - (across - 1) / 2.0) / across) for vector in vectors)
+            for quantity, vectors in self.tables.items()
+        }
+        return Calibration(times=times, tables=tables)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -8,15 +8,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sarseg.errors import InputError, MissingError
-from sarseg.radar.geometry import RadarGrid
+from sarseg.radar.ellipsoid import ImageGrid
 from sarseg.radar.lut import Calibration, Noise
 from sarseg.radar.orbit import Floats, Orbit
+from sarseg.raster.ceos import CeosImage, ImageLayout, Source
 from sarseg.raster.read import Raster, open_raster
 from sarseg.scene.safe import UNREADABLE
 from sarseg.tiles import Window
@@ -64,10 +65,14 @@ class Tables(Mapping[str, T], Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Measurement:
-    """The image file of one polarisation: a plain file, or a member of a zip archive (`archive` is then the zip)."""
+    """The image file of one polarisation: a plain file, or a member of a zip archive (`archive` is then the zip).
+
+    `layout` says where the pixels of a CEOS file lie; None = a file that GDAL opens.
+    """
 
     path: str
     archive: str | None = None
+    layout: ImageLayout | None = None
 
     @property
     def gdal_path(self) -> str:
@@ -116,6 +121,8 @@ class Scene:
     orbit, grid : the geometry, both with the same epoch
     calibration, noise : per polarisation; a noise of None means that there is nothing to subtract
     noise_removed : the producer has already subtracted the noise
+    pixels : what the image holds: "dn" amplitude whose lone zeros are dark ground; "amplitude" and "complex", where 0 is no data
+    looks : lines and pixels of the file in one of the scene's (`multilooked`)
     notes : warnings about the product (`warnings` has the orbit's too)
     """
 
@@ -133,12 +140,14 @@ class Scene:
     ipf_version: str | None
     footprint_lonlat: tuple[tuple[float, float], ...]
     orbit: Orbit
-    grid: RadarGrid
+    grid: ImageGrid
     calibration: Tables[Calibration]
     noise: Tables[Noise | None]
     noise_removed: bool
     geolocation_grid: GeolocationGrid
     measurements: Tables[Measurement]
+    pixels: Literal["dn", "amplitude", "complex"] = "dn"
+    looks: tuple[int, int] = (1, 1)
     notes: tuple[str, ...] = ()
 
     @property
@@ -158,9 +167,71 @@ class Scene:
         ----------
         window : inside of the image
         """
+        if self.pixels == "complex" or self.looks != (1, 1):
+            raise ValueError(f"{self.id} has no digital numbers: its pixels are {self.pixels}, looks {self.looks}")
+        return np.asarray(self._stored(polarisation, window))
+
+    def slc(self, polarisation: str, window: Window) -> NDArray[np.complex64]:
+        """Complex samples, complex64 (rows, cols), lines without data NaN; of an image without looks.
+
+        InputError when the product is a detected one.
+        """
+        if self.pixels != "complex":
+            raise InputError(f"a {self.product_type} image has no phase", self.path, "give a single look complex product")
+        if self.looks != (1, 1):
+            raise ValueError("looks have no phase")
+        return np.asarray(self._stored(polarisation, window))
+
+    def power(self, polarisation: str, window: Window) -> NDArray[np.float32]:
+        """Power before calibration, |I + jQ|^2 or DN^2, float32 (rows, cols); the mean over the looks.
+
+        NaN where there is no data, and where less than half of a pixel's looks have data. Zeros of "dn" images stay.
+        """
         if window.clip(self.shape) != window:
             raise ValueError(f"{window} is not inside of an image of {self.shape}")
-        return np.asarray(self._image(polarisation).read_codes(window))
+        down, across = self.looks
+        fine = Window(row=window.row * down, col=window.col * across, rows=window.rows * down, cols=window.cols * across)
+        stored = self._stored(polarisation, fine)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.pixels == "complex":
+                power = np.square(stored.real, dtype=np.float32) + np.square(stored.imag, dtype=np.float32)
+            else:
+                power = np.square(stored, dtype=np.float32)
+        power[~np.isfinite(power)] = np.nan
+        if self.pixels != "dn":
+            power[power == 0] = np.nan
+        if self.looks == (1, 1):
+            return np.asarray(power, np.float32)
+        good = np.isfinite(power)
+        power[~good] = 0.0
+        total, count = np.zeros(window.shape), np.zeros(window.shape, np.int32)
+        for row in range(down):
+            for col in range(across):
+                total += power[row::down, col::across]
+                count += good[row::down, col::across]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(2 * count >= down * across, total / count, np.nan).astype(np.float32)
+
+    def multilooked(self, looks: tuple[int, int]) -> Scene:
+        """The scene with the mean power of so many lines and pixels in one; what is left over at the ends is cut off.
+
+        Raises
+        ------
+        ValueError for looks that are no positive numbers or more than the image has, and for scenes of "dn" or with looks
+        """
+        down, across = looks
+        if self.pixels == "dn" or self.looks != (1, 1) or down < 1 or across < 1 or down > self.shape[0] or across > self.shape[1]:
+            raise ValueError(f"no {looks} looks of a {self.pixels} image of {self.shape} with {self.looks}")
+        shift = (down - 1) / 2.0, (across - 1) / 2.0
+        points = self.geolocation_grid
+        tables = {name: table.multilooked(looks) for name, table in self.calibration.items()}
+        return replace(
+            self,
+            grid=self.grid.multilooked(looks),
+            looks=looks,
+            calibration=Tables(tables, what="calibration", where=self.path),
+            geolocation_grid=replace(points, line=(points.line - shift[0]) / down, pixel=(points.pixel - shift[1]) / across),
+        )
 
     def with_orbit(self, orbit: Orbit) -> Scene:
         """The scene with another orbit; its times may count from any epoch."""
@@ -192,7 +263,9 @@ class Scene:
                 f"{need / 1e9:.1f} GB are needed to unpack the images of {self.id}, {free / 1e9:.1f} GB are free", folder, "free some space"
             )
         plain = {
-            polarisation: Measurement(path=str(_inflate(self.measurements[polarisation], folder)))
+            polarisation: replace(
+                self.measurements[polarisation], path=str(_inflate(self.measurements[polarisation], folder)), archive=None
+            )
             if polarisation in packed
             else self.measurements[polarisation]
             for polarisation in self.measurements
@@ -200,7 +273,10 @@ class Scene:
         return replace(self, measurements=Tables(plain, what="image", where=self.path))
 
     def to_xarray(self) -> xr.DataArray:
-        """Digital numbers as a lazy DataArray (band, line, pixel), dask chunks of whole lines, of the polarisations that have an image."""
+        """The image as a lazy DataArray (band, line, pixel), dask chunks of whole lines, of the polarisations that have an image.
+
+        Digital numbers ("dn"), complex samples ("slc"), or the power of looks ("power").
+        """
         import dask.array as da
         import xarray as xr
 
@@ -210,13 +286,27 @@ class Scene:
         lines, pixels = self.shape
         chunk = tuple(min(_CHUNK_LINES, lines - first) for first in range(0, lines, _CHUNK_LINES))
 
-        def read(block_info: dict[None, dict[str, list[tuple[int, int]]]], polarisation: str) -> NDArray[np.uint16]:
-            first, last = block_info[None]["array-location"][0]
-            return self.dn(polarisation, Window(row=first, col=0, rows=last - first, cols=pixels))
+        kinds: dict[str, type[np.generic]] = {"slc": np.complex64, "dn": np.uint16, "power": np.float32}
+        name = "power" if self.looks != (1, 1) else "slc" if self.pixels == "complex" else "dn"
 
-        layers = [da.map_blocks(read, chunks=(chunk, (pixels,)), dtype=np.uint16, polarisation=band) for band in bands]
+        def read(block_info: dict[None, dict[str, list[tuple[int, int]]]], polarisation: str) -> NDArray[Any]:
+            first, last = block_info[None]["array-location"][0]
+            window = Window(row=first, col=0, rows=last - first, cols=pixels)
+            return np.asarray(getattr(self, name)(polarisation, window))
+
+        layers = [da.map_blocks(read, chunks=(chunk, (pixels,)), dtype=kinds[name], polarisation=band) for band in bands]
         attributes = {"id": self.id, "mission": self.mission, "mode": self.mode, "product_type": self.product_type}
-        return xr.DataArray(da.stack(layers), dims=("band", "line", "pixel"), coords={"band": bands}, name="dn", attrs=attributes)
+        return xr.DataArray(da.stack(layers), dims=("band", "line", "pixel"), coords={"band": bands}, name=name, attrs=attributes)
+
+    def _stored(self, polarisation: str, window: Window) -> NDArray[Any]:
+        """Pixels of a window of the file."""
+        measurement = self.measurements[polarisation]
+        if measurement.layout is None:
+            if window.clip(self.shape) != window:
+                raise ValueError(f"{window} is not inside of an image of {self.shape}")
+            return self._image(polarisation).read_codes(window)
+        source = Source(path=measurement.path) if measurement.archive is None else Source(path=measurement.archive, member=measurement.path)
+        return CeosImage(source=source, layout=measurement.layout).read(window)
 
     @cached_property
     def _images(self) -> dict[str, Raster]:

@@ -9,7 +9,10 @@ from sarseg.scene.model import Scene
 from sarseg.scene.safe import open_safe
 from sarseg.scene.sentinel1 import read_sentinel1
 
-_KINDS = "give a Sentinel-1 GRD product: its .SAFE folder, the zip as downloaded, or its manifest.safe"
+_KINDS = (
+    "give a Sentinel-1 GRD product (its .SAFE folder, the zip as downloaded, or its manifest.safe) "
+    "or a PALSAR CEOS product (its folder, its zip, or its LED- file)"
+)
 
 
 def open_scene(path: str | Path) -> Scene:
@@ -17,7 +20,8 @@ def open_scene(path: str | Path) -> Scene:
 
     Parameters
     ----------
-    path : a Sentinel-1 GRD product as SAFE folder, zip archive (read in place) or manifest.safe
+    path : a Sentinel-1 GRD product as SAFE folder, zip archive (read in place) or manifest.safe; a PALSAR or PALSAR-2 product of level
+        1.1 or 1.5 as folder, zip archive (read in place) or one of its files
 
     Raises
     ------
@@ -27,6 +31,19 @@ def open_scene(path: str | Path) -> Scene:
     if not place.exists():
         raise InputError("no such file or folder", place, _KINDS)
     safe = open_safe(place)
-    if safe is None:
+    if safe is not None:
+        return read_sentinel1(safe)
+    from sarseg.scene.palsar import open_palsar
+
+    scene = open_palsar(place)
+    if scene is None:
         raise InputError("not a radar scene", place, _KINDS)
-    return read_sentinel1(safe)
+    return scene
+
+
+def is_scene(path: str | Path) -> bool:
+    """Whether a file, a folder or an archive has the names of a radar scene; InputError when it cannot be listed."""
+    from sarseg.scene.palsar import is_palsar
+
+    place = Path(path)
+    return place.exists() and (open_safe(place) is not None or is_palsar(place))

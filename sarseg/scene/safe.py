@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from lxml import etree  # type: ignore[import-untyped]
 
-from sarseg.errors import InputError
+from sarseg.errors import InputError, MissingError
 from sarseg.radar.orbit import Floats
 
 V = TypeVar("V")
@@ -21,6 +21,9 @@ MANIFEST = "manifest.safe"
 
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 """What zipfile raises for a damaged member, or one that was compressed in a way that Python does not know."""
+
+_UNLISTED = (*UNREADABLE, ValueError, OSError)
+"""What it raises for a damaged list of members."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,7 +91,9 @@ def open_safe(path: Path) -> Safe | None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if not name.endswith("/")]
-    except zipfile.BadZipFile as error:
+    except PermissionError as error:
+        raise MissingError("no permission to read", path, "change the permissions") from error
+    except _UNLISTED as error:
         raise InputError("the zip archive is damaged or was not downloaded to its end", path, "download it again") from error
     manifests = sorted((name for name in members if PurePosixPath(name).name == MANIFEST), key=lambda name: (name.count("/"), name))
     if not manifests:
