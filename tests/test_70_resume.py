@@ -23,7 +23,8 @@ from sarseg.nets.modelfile import load_model
 from sarseg.train import checkpoint
 from sarseg.train.augment import Augmentation
 from sarseg.train.checkpoint import Checkpoints
-from sarseg.train.loop import TrainOptions, train
+from sarseg.train.loader import Batch
+from sarseg.train.loop import Training, TrainOptions, train
 
 torch.set_num_threads(1)
 
@@ -57,8 +58,7 @@ def killed(out: Path, *, workers: int, at: int) -> None:
 
 
 def log_of(folder: Path) -> list[dict[str, str]]:
-    rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
-    return [{name: value for name, value in row.items() if name != "patches_per_s"} for row in rows]
+    return list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
 
 
 def test_killed_and_resumed_is_as_if_it_had_not_been(tmp_path: Path) -> None:
@@ -271,3 +271,45 @@ def test_two_processes_give_the_weights_of_one(tmp_path: Path) -> None:
     while alive(others[0]) and time.monotonic() < end_s:
         time.sleep(0.2)
     assert not alive(others[0])
+
+
+def test_a_second_training_of_one_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "_LOCK_WAIT_S", 0.1)
+    with checkpoint.only_one(tmp_path / "model"), pytest.raises(UsageError, match="another training writes this model"):
+        train(made_dataset(2, 0), tmp_path / "model", TrainOptions(net="tiny", steps=1, batch=2, threads=1))
+    assert not any(tmp_path.iterdir())
+
+
+def test_output_that_is_not_ours_is_refused_before_the_training(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.txt").write_text("mine")
+    with pytest.raises(InputError, match="not ours to replace"):
+        train(made_dataset(2, 0), tmp_path / "photos", TrainOptions(net="tiny", steps=10**6, batch=2, threads=1))
+    assert [path.name for path in tmp_path.rglob("*")] == ["photos", "a.txt"]
+
+
+@pytest.mark.parametrize("validation", [0, 2])
+def test_weights_that_are_no_numbers_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validation: int) -> None:
+    """The last step may ruin what its own loss, taken before it, could not tell."""
+    plain = Training.step
+
+    def ruinous(self: Training, step: int, batch: Batch) -> torch.Tensor:
+        loss = plain(self, step, batch)
+        with torch.no_grad():
+            self.parameters[0][0] = float("inf")
+        return loss
+
+    monkeypatch.setattr(Training, "step", ruinous)
+    options = TrainOptions(net="tiny", steps=1, batch=2, threads=1, validations=1)
+    with pytest.raises(InputError, match="weights are no numbers after step 1"):
+        train(made_dataset(2, validation), tmp_path / "model", options)
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_resume_of_a_finished_training_gives_its_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    options = TrainOptions(net="tiny", steps=2, batch=2, threads=1)
+    folder = train(made_dataset(2, 0), tmp_path / "model", options)
+    before = (folder / "model.safetensors").read_bytes()
+    assert train(made_dataset(2, 0), tmp_path / "model", TrainOptions(net="tiny", steps=9, batch=2, threads=1), resume=True) == folder
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert "nothing to resume" in caplog.text

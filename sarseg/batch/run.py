@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 
 from sarseg.batch.config import Pipeline
 from sarseg.batch.state import ALL_SCENES, Ledger, Step, as_json, only_run
-from sarseg.errors import InputError, SarsegError
+from sarseg.errors import InputError, SarsegError, UsageError
 from sarseg.product import folder as names
 from sarseg.progress import Progress, silent
 
@@ -212,7 +213,6 @@ class _Line:
 
     def _train(self, scenes: Sequence[_Scene]) -> tuple[Path, str]:
         from sarseg.patches.store import Source, write_dataset
-        from sarseg.train.loop import train
 
         dataset, model = self.out / DATASET, self.out / MODEL
         sources = [Source(image=scene.ard, labels=scene.labels, name=scene.name) for scene in scenes]
@@ -225,7 +225,7 @@ class _Line:
         training = self._options("train")
         key = self._carry_out(
             Step(name="train", scene=ALL_SCENES, after=(key,), options=as_json(training), output=model),
-            lambda: train(dataset, model, training, progress=self.progress),
+            lambda: _train_or_go_on(dataset, model, training, self.progress),
         )
         return model, key
 
@@ -342,6 +342,20 @@ class _Line:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start_s
+
+
+def _train_or_go_on(dataset: Path, model: Path, options: Any, progress: Progress) -> Path:
+    """Train, from the checkpoint of an interrupted training of the same options and data if there is one."""
+    from sarseg.train.checkpoint import folder_beside
+    from sarseg.train.loop import train
+
+    if folder_beside(model).exists():
+        try:
+            return train(dataset, model, options, progress, resume=True)
+        except UsageError as error:
+            log.warning("the training starts anew: %s", error)
+            shutil.rmtree(folder_beside(model))
+    return train(dataset, model, options, progress)
 
 
 def _paths(options: Any) -> tuple[Path, ...]:

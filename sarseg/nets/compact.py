@@ -32,6 +32,9 @@ class CompactUNetConfig:
         for name, least in (("bands", 1), ("classes", 1), ("width", 1), ("depth", 0), ("stem", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, not >= {least}")
+        for name, most in (("depth", 8), ("stem", 16)):
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} is {getattr(self, name)}, not <= {most}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, not from 0 to below 1")
 

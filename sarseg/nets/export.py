@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from sarseg.errors import InputError, MissingError, UsageError
 from sarseg.nets.modelfile import Model, load_model
 from sarseg.nets.registry import stride_of
-from sarseg.product.folder import write_json
+from sarseg.product.folder import make_parent, write_json
 
 log = logging.getLogger(__name__)
 
@@ -250,7 +250,7 @@ def _versions() -> str:
 @contextmanager
 def _folder_beside(out: Path) -> Iterator[Path]:
     """A temporary folder beside a file that does not stay."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(out)
     part = out.with_name(f".partial-{os.getpid()}-{out.name}")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()

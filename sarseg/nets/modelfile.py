@@ -189,6 +189,8 @@ def load_model(folder: str | Path) -> Model:
             raise InputError(misfit, folder / WEIGHTS, f"it has {wanted:,} values")
         network = _build(spec)
         network.load_state_dict(weights)
+        if not getattr(network, "takes_nan", False) and not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+            raise InputError("some weights are no numbers", folder / WEIGHTS, "the training failed; train with a lower --lr")
     except UsageError as error:
         raise InputError(_one_line(error.what), folder / SPEC, _one_line(error.hint)) from error
     except (RuntimeError, SafetensorError) as error:

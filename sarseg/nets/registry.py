@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
 from typing import Any
 
 from torch import nn
@@ -20,6 +21,8 @@ from sarseg.nets.unet_resnet import UNetResNet, UNetResNetConfig
 
 Option = int | float | bool | str
 """A value of a network's option."""
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
 NETWORKS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "compact_unet": (CompactUNetConfig, CompactUNet),
@@ -56,8 +59,22 @@ def stride_of(network: nn.Module) -> int:
 
 def _config(name: str, bands: int, classes: int, options: Mapping[str, Option]) -> Any:
     if name not in NETWORKS:
-        raise UsageError(f"no network '{name}'", hint=f"there are {', '.join(NETWORKS)}")
+        raise UsageError(f"no network '{name}'", hint=_near(name.lower(), NETWORKS) or f"there are {', '.join(NETWORKS)}")
+    config = NETWORKS[name][0]
+    known = {one.name: one.default for one in fields(config) if one.name not in ("bands", "classes")}
+    for key, value in options.items():
+        if key not in known:
+            hint = _near(key, known) or f"options are {', '.join(known)}" if known else "it has none"
+            raise UsageError(f"network '{name}' has no option '{key}'", hint=hint)
+        kind = type(known[key])
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise UsageError(f"option '{key}' of network '{name}' is {value!r}", hint=f"{_KINDS[kind]}, e.g. {known[key]}")
     try:
-        return NETWORKS[name][0](bands=bands, classes=classes, **options)
+        return config(bands=bands, classes=classes, **options)
     except (TypeError, ValueError) as error:
         raise UsageError(f"network '{name}' cannot be built with {dict(options)}", hint=str(error)) from error
+
+
+def _near(word: str, words: Iterable[str]) -> str:
+    found = difflib.get_close_matches(word, words, 1)
+    return f"did you mean '{found[0]}'?" if found else ""

@@ -30,6 +30,8 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         check_config(self, norm=Norm)
+        if self.depth > 8:
+            raise ValueError(f"depth is {self.depth}, not <= 8")
         for name, least in (("width", 1), ("depth", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, not >= {least}")

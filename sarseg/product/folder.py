@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sarseg.errors import InputError
+from sarseg.errors import InputError, MissingError
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,20 @@ class ProductFolder:
         write_json(self.path / ITEM, item)
 
 
+def refuse_foreign(final: Path, mark: str) -> None:
+    """InputError when a folder may not be replaced: it holds something, and not the file `mark`."""
+    if final.exists() and not (final / mark).is_file() and not (final.is_dir() and not any(final.iterdir())):
+        raise InputError("exists and is not ours to replace", final, "choose another output folder")
+
+
+def make_parent(final: Path) -> None:
+    """The folder that a new file or folder is to stand in; MissingError when it cannot be made there."""
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingError("no folder can be made here", final.parent, "choose another place for the output") from error
+
+
 @contextmanager
 def create_product(final: Path) -> Iterator[ProductFolder]:
     """A folder that gets its name when its item is written; an older product of that name is replaced.
@@ -61,9 +75,8 @@ def create_folder(final: Path, mark: str) -> Iterator[Path]:
 
     An older folder of that name is replaced when it holds the file `mark`, or nothing at all; else InputError.
     """
-    if final.exists() and not (final / mark).is_file() and not (final.is_dir() and not any(final.iterdir())):
-        raise InputError("exists and is not ours to replace", final, "choose another output folder")
-    final.parent.mkdir(parents=True, exist_ok=True)
+    refuse_foreign(final, mark)
+    make_parent(final)
     part = final.with_name(f".partial-{os.getpid()}-{final.name}")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()

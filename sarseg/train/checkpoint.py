@@ -12,12 +12,14 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
@@ -26,12 +28,13 @@ from torch import Tensor
 
 from sarseg.errors import InputError, UsageError
 from sarseg.patches.dataset import Dataset
-from sarseg.product.folder import read_json
+from sarseg.product.folder import make_parent, read_json
 from sarseg.train.options import TrainOptions
 
 log = logging.getLogger(__name__)
 
 STATE = "checkpoint.json"
+_LOCK_WAIT_S = 8.0
 _HARMLESS = ("workers", "threads", "checkpoint_every")  # they change when and where, not what
 
 
@@ -68,6 +71,11 @@ class State(BaseModel):
     dataset: dict[str, Any]
 
 
+def folder_beside(model: Path) -> Path:
+    """Where an interrupted training of a model folder has its checkpoint."""
+    return model.with_name(f"{model.name}.training")
+
+
 @dataclass(frozen=True)
 class Checkpoints:
     """The folder of one training's checkpoints, and what it is a training of."""
@@ -82,7 +90,7 @@ class Checkpoints:
     def beside(cls, model: Path, options: TrainOptions, dataset: Dataset) -> Checkpoints:
         """Those of the training that writes the folder `model`."""
         plain = json.loads(json.dumps(asdict(options)))
-        return cls(model.with_name(f"{model.name}.training"), plain, fingerprint(dataset))
+        return cls(folder_beside(model), plain, fingerprint(dataset))
 
     def start_anew(self) -> None:
         """Put an interrupted training of before out of the way, as `<folder>-old`, and say so."""
@@ -168,6 +176,25 @@ class Checkpoints:
 _DAMAGED = "the checkpoint is damaged; leave out --resume to start anew"
 
 
+@contextmanager
+def only_one(model: Path) -> Iterator[None]:
+    """Keep a second training of one model out; UsageError when another one runs.
+
+    The system takes the lock away from a process that ends, however it does; its loading processes may need a few seconds more.
+    """
+    make_parent(model)
+    lock = FileLock(model.with_name(f".{model.name}.lock"), timeout=_LOCK_WAIT_S)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UsageError("another training writes this model", model, "wait for its end, or choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
 def fingerprint(dataset: Dataset) -> dict[str, Any]:
     """What a dataset is told by: its legend, bands, sizes, split, and the first, middle and last patch.
 
@@ -192,11 +219,17 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
 def _publish(path: Path, data: bytes) -> None:
     """Write a file under a partial name and give it its own when it is on the disk."""
     part = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _short(value: object) -> str:

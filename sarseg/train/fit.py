@@ -20,6 +20,7 @@ from sarseg.nets.registry import complete_options
 from sarseg.patches.dataset import Dataset
 from sarseg.progress import Progress, silent
 from sarseg.train.losses import IGNORED, cross_entropy
+from sarseg.train.plan import band_specs
 from sarseg.train.score import Score
 from sarseg.version import __version__
 
@@ -49,9 +50,7 @@ def fit_baseline(
     training, validation = dataset.split("train"), dataset.split("val")
     if not len(training):
         raise InputError("the dataset has no training patches", dataset.path)
-    bands = tuple(
-        BandSpec(name=band.name, scale=band.scale, mean=band.mean, std=band.std, diagonals=band.diagonals) for band in dataset.bands
-    )
+    bands = band_specs(dataset)
     pixels = count_pixels(dataset.read, dataset.index, training, dataset.legend)
     patches = TrainingPatches(read=dataset.read, numbers=training, pixels=pixels, bands=bands, legend=dataset.legend)
     sample = draw_sample(patches, seed=seed, progress=progress)

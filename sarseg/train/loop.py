@@ -17,7 +17,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,21 +29,22 @@ from torch import Tensor
 from sarseg.errors import InputError, MissingError, UsageError
 from sarseg.nets.baselines import BASELINES
 from sarseg.nets.infer import best_device, placed
-from sarseg.nets.modelfile import METRICS, ModelSpec, save_model
+from sarseg.nets.modelfile import METRICS, SPEC, ModelSpec, save_model
 from sarseg.nets.registry import build_network, complete_options
 from sarseg.nets.weights import load_pretrained
 from sarseg.patches.dataset import Dataset, open_dataset
+from sarseg.product.folder import refuse_foreign
 from sarseg.progress import Progress, silent
 from sarseg.rng import generator
 from sarseg.train.augment import augment_batch
-from sarseg.train.checkpoint import Checkpoints, State, fingerprint
+from sarseg.train.checkpoint import Checkpoints, State, fingerprint, folder_beside, only_one
 from sarseg.train.curve import training_curve
 from sarseg.train.ema import RunningMean
 from sarseg.train.loader import Batch, Part, Patches, StepPatches, ValidationPatches, load, worker_count
 from sarseg.train.losses import counted_weight, inverse_sqrt_weights, make_loss
 from sarseg.train.options import TrainOptions
 from sarseg.train.plan import band_specs, class_pixels, learning_rate, refuse_tiny
-from sarseg.train.precision import Precision, choose_precision
+from sarseg.train.precision import Precision, choose_precision, reproducible
 from sarseg.train.ranks import OneMachine, others
 from sarseg.train.record import Record
 from sarseg.train.score import Score, fill_nan, settle, validate
@@ -86,14 +87,19 @@ def train(
     """
     options = options or TrainOptions()
     dataset, out = dataset if isinstance(dataset, Dataset) else open_dataset(dataset), Path(out)
+    refuse_foreign(out, SPEC)
     if options.net in BASELINES:
         from sarseg.train.fit import fit_baseline
 
         return fit_baseline(dataset, out, options.net, seed=options.seed, net_options=options.net_options, progress=progress)
-    if options.devices == 1:
-        return train_on(None, dataset, out, options, resume=resume, talk=Talk(progress, tensorboard))
-    with others(dataset.path, options, out, {"resume": resume, "fingerprint": fingerprint(dataset)}) as machine:
-        return train_on(machine, dataset, out, options, resume=resume, talk=Talk(progress, tensorboard))
+    if resume and (out / SPEC).is_file() and not folder_beside(out).exists():
+        log.warning("nothing to resume: the model %s is finished", out)
+        return out
+    with only_one(out):
+        if options.devices == 1:
+            return train_on(None, dataset, out, options, resume=resume, talk=Talk(progress, tensorboard))
+        with others(dataset.path, options, out, {"resume": resume, "fingerprint": fingerprint(dataset)}) as machine:
+            return train_on(machine, dataset, out, options, resume=resume, talk=Talk(progress, tensorboard))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,7 @@ def train_on(machine: OneMachine | None, dataset: Dataset, out: Path, options: T
         raise InputError("the dataset has no training patches", dataset.path)
     fabric, precision = _fabric(machine, options)
     try:
-        with _reproducible(options, fabric.device):
+        with reproducible(options, fabric.device):
             training = Training(dataset, options, fabric, precision)
             training.record = Record(talk.progress, steps=training.steps, batch=options.batch, tensorboard=talk.tensorboard)
             training.checkpoints = Checkpoints.beside(out, options, dataset)
@@ -327,6 +333,9 @@ class Training:
         with self.record.paused(), self.mean.in_place() if self.mean is not None else nullcontext():
             settle(self.network, self.settling(), self.forward_only)
             score = self.scored()
+            weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.network.state_dict().items()}
+            if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+                raise InputError(f"the network's weights are no numbers after step {done}", self.dataset.path, "a lower --lr helps")
             miou = score.accuracy.miou if score is not None else None
             if score is not None and miou is not None:
                 self.record.score(loss=score.loss, miou=miou, oa=score.accuracy.oa)
@@ -334,7 +343,6 @@ class Training:
             before = self.best.miou if self.best is not None else None
             self.stale = 0 if before is None or miou is None or not miou <= before else self.stale + 1
             if before is None or miou is None or not miou < before:
-                weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.network.state_dict().items()}
                 self.best = Best(done, miou, weights, score)
                 self.record.best = miou
 
@@ -461,6 +469,7 @@ class Training:
 
 
 def _fabric(machine: OneMachine | None, options: TrainOptions) -> tuple[Fabric, Precision]:
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it says is said here already
     device = best_device()
     if device.type == "cuda" and options.devices > torch.cuda.device_count():
         raise UsageError(f"{options.devices} devices", hint=f"this machine has {torch.cuda.device_count()}")
@@ -479,22 +488,3 @@ def _fabric(machine: OneMachine | None, options: TrainOptions) -> tuple[Fabric, 
 def _under(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     """Those whose names begin with a folder's, without it."""
     return {key.removeprefix(f"{name}/"): tensor for key, tensor in tensors.items() if key.startswith(f"{name}/")}
-
-
-@contextmanager
-def _reproducible(options: TrainOptions, device: torch.device) -> Iterator[None]:
-    """Seed and threads for the run; the process gets its own settings back.
-
-    On a GPU algorithms stay those that the caller has chosen: deterministic ones cost a lot there.
-    """
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(options.seed)
-        if device.type == "cpu":
-            torch.use_deterministic_algorithms(True, warn_only=True)
-            torch.set_num_threads(options.threads or max(1, threads // options.devices))
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(deterministic)

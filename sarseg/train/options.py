@@ -66,6 +66,10 @@ class TrainOptions:
         for name, low in (least | {"workers": 0, "devices": 1, "seed": 0, "threads": 1}).items():
             if getattr(self, name) is not None and getattr(self, name) < low:
                 raise UsageError(f"{name} is {getattr(self, name)}", hint=f"at least {low}")
+        most = {"steps": 10**9, "batch": 10**6, "seed": 2**63 - 1, "threads": 4096, "workers": 4096, "devices": 4096}
+        for name, high in (most | {"epochs": 1e6, "lr": 1e6, "clip": 1e9, "weight_decay": 1e6}).items():
+            if getattr(self, name) is not None and not getattr(self, name) <= high:
+                raise UsageError(f"{name} is {getattr(self, name)}", hint=f"at most {high:g}")
         for name in ("lr", "epochs", "clip"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise UsageError(f"{name} is {getattr(self, name)}", hint="above 0")

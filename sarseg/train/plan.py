@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import nn
 
 from sarseg.errors import InputError, UsageError
@@ -15,10 +16,15 @@ from sarseg.train.options import TrainOptions
 
 
 def band_specs(dataset: Dataset) -> tuple[BandSpec, ...]:
-    """The dataset's bands as a model knows them."""
-    return tuple(
-        BandSpec(name=band.name, scale=band.scale, mean=band.mean, std=band.std, diagonals=band.diagonals) for band in dataset.bands
-    )
+    """The dataset's bands as a model knows them; InputError for statistics that are no usable numbers."""
+    found = []
+    for band in dataset.bands:
+        try:
+            found.append(BandSpec(name=band.name, scale=band.scale, mean=band.mean, std=band.std, diagonals=band.diagonals))
+        except ValidationError as error:
+            fault = f"band {band.name}: mean {band.mean:g} and deviation {band.std:g} cannot be used"
+            raise InputError(fault, dataset.path, "mark pixels that are no backscatter as nodata") from error
+    return tuple(found)
 
 
 def class_pixels(dataset: Dataset, training: NDArray[np.int64]) -> NDArray[np.int64]:

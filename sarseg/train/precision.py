@@ -6,13 +6,16 @@ On a processor without units for bfloat16 it is several times slower than float3
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from sarseg.errors import UsageError
-from sarseg.train.options import PrecisionName
+from sarseg.train.options import PrecisionName, TrainOptions
 
 Format = Literal["float32", "bfloat16", "float16"]
 _FABRIC: dict[Format, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
@@ -74,3 +77,24 @@ def _of_cuda(device: torch.device) -> Precision:
     if major >= 7:
         return Precision("float16", f"the GPU has units for it and none for bfloat16 (compute capability {major}.{minor})")
     return Precision("float32", f"the GPU has no units for half precision (compute capability {major}.{minor})")
+
+
+@contextmanager
+def reproducible(options: TrainOptions, device: torch.device) -> Iterator[None]:
+    """Seed and threads for the run; the process gets its own settings back.
+
+    On a GPU algorithms stay those that the caller has chosen: deterministic ones cost a lot there.
+    """
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(options.seed)
+        if device.type == "cpu":
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            # SegNet's unpooling, of which torch says so: its places do not overlap, so the order of writing cannot matter
+            warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
+            torch.set_num_threads(options.threads or max(1, threads // options.devices))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(deterministic)
