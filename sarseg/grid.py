@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from affine import Affine
@@ -127,11 +129,16 @@ def transform_points(
     """Map points from one CRS to another by PROJ's exact formulas; x east, y north; inf where there is no answer."""
     if source == target:
         return x, y
+    out_x, out_y = _transformer(source.to_wkt(), target.to_wkt()).transform(x, y)
+    return np.asarray(out_x), np.asarray(out_y)
+
+
+@lru_cache(maxsize=16)
+def _transformer(source: str, target: str) -> Any:
+    """PROJ looks for the way between two CRS once, which takes a tenth of a second and more."""
     from pyproj import Transformer
 
-    transformer = Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
-    out_x, out_y = transformer.transform(x, y)
-    return np.asarray(out_x), np.asarray(out_y)
+    return Transformer.from_crs(source, target, always_xy=True)
 
 
 def utm_crs(lon_deg: float, lat_deg: float) -> CRS:

@@ -20,10 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarseg.errors import InputError, UsageError
-from sarseg.grid import MapGrid
+from sarseg.grid import MapGrid, transform_points
 from sarseg.labels.known import READY, Origin
 from sarseg.labels.options import LabelOptions, check_dates
-from sarseg.labels.points import transform_points
 from sarseg.labels.sources import Labels, Remap, open_labels, open_sources
 from sarseg.legend import IGNORE, NODATA, Legend
 from sarseg.product.open import Product, open_product

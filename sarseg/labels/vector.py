@@ -16,8 +16,7 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from sarseg.errors import InputError, UsageError
-from sarseg.grid import MapGrid
-from sarseg.labels.points import transform_points
+from sarseg.grid import MapGrid, transform_points
 from sarseg.labels.polygons import Drawing, Floats, Polygon
 from sarseg.labels.sources import Remap
 from sarseg.legend import IGNORE, NODATA, Legend

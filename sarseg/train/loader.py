@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ class Part(NamedTuple):
     of: int = 1
 
 
-class Patches(TorchData[Batch | SarsegError]):
+class Patches(TorchData[Batch | SarsegError], ABC):
     """Items are stacks of patches: number `k` of them holds the samples `of(k)`.
 
     What is wrong with a patch is returned, not raised: torch would make a text of it on its way out of a worker process.
@@ -56,9 +57,9 @@ class Patches(TorchData[Batch | SarsegError]):
         self.dataset, self.bands = dataset, bands
         self.lookup = dataset.legend.lookup()
 
+    @abstractmethod
     def of(self, item: int) -> tuple[int, ...]:
         """Numbers of the samples of an item."""
-        raise NotImplementedError
 
     def __getitem__(self, item: int) -> Batch | SarsegError:
         samples = self.of(item)

@@ -82,8 +82,9 @@ def train(
 
     Returns
     -------
-    `out`; InputError for a dataset without training patches or labels, for a damaged checkpoint, and when the loss is no
-    number; MissingError when not even one sample fits into the memory
+    `out`, also when it is finished already and was asked to resume; InputError for a dataset without training patches or labels, for a
+    damaged checkpoint, when loss or weights are no numbers, and when `out` is something else; UsageError when another training writes
+    `out`, or resumes one of other options or data; MissingError when not even one sample fits into the memory
     """
     options = options or TrainOptions()
     dataset, out = dataset if isinstance(dataset, Dataset) else open_dataset(dataset), Path(out)
