@@ -1,6 +1,6 @@
-"""Water from Sentinel-1 chips with hand-drawn labels, whole countries held out: pooled IoU beside simple rules.
+"""Water from Sen1Floods11 chips with hand-drawn labels, whole countries held out: pooled IoU of simple rules.
 
-Usage: python benchmarks/sen1floods11.py SEN1FLOODS11 [--seeds 3] [--steps 600] [--width 16]
+Usage: python benchmarks/sen1floods11.py SEN1FLOODS11    (networks: benchmarks/networks.py floods SEN1FLOODS11)
 
 SEN1FLOODS11 holds <chip>_S1Hand.tif, <chip>_LabelHand.tif and splits.csv, whose column `split_b` is used.
 Bonafilia, Tellman, Anderson, Issenberg: Sen1Floods11, CVPR workshops 2020.
