@@ -87,7 +87,7 @@ class Made:
         if self.mission == "ALOS":
             return {"slant": "H1.1__A", "georeferenced": "H1.5_UA", "geocoded": "H1.5GUA"}[self.form]
         mode = {1: "FBS", 2: "FBD", 4: "HBQ"}[len(self.polarisations)]
-        return mode + {"slant": "R1.1__A", "georeferenced": "R1.5RUA", "geocoded": "R1.5GUA"}[self.form]
+        return mode + {"slant": "R1.1__A", "georeferenced": "R1.5RUA", "geocoded": f"R{self.level_text or '1.5'}GUA"}[self.form]
 
     @property
     def name(self):

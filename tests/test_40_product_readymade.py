@@ -10,11 +10,16 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
+from sarseg.cli.info import command as info
 from sarseg.errors import InputError, UsageError
-from sarseg.product.open import open_product
+from sarseg.legend import Legend
+from sarseg.patches.sources import Source, open_sources
+from sarseg.patches.split import PatchOptions
+from sarseg.product.open import is_ready_made, open_product
 
 SHAPE = (60, 70)
 HYP3 = "S1A_IW_20180128T161201_DVP_RTC30_G_{}uned_FD6A"
@@ -65,7 +70,7 @@ def hyp3(folder: Path, letters: str, **more: NDArray[np.generic]) -> Path:
     return folder / base
 
 
-@pytest.mark.parametrize("letters", ["gp", "ga", "gd", "sp"])
+@pytest.mark.parametrize("letters", ["gp", "ga", "gd", "sp", "sa", "sd"])
 def test_hyp3_is_what_its_name_says(tmp_path, letters):
     rng = np.random.default_rng(2)
     codes = rng.integers(0, 32, SHAPE).astype("u1")
@@ -83,6 +88,22 @@ def test_hyp3_is_what_its_name_says(tmp_path, letters):
         np.testing.assert_allclose(product.read(bands=["incidence"])[0], np.where(codes == 0, np.nan, np.degrees(angle)), rtol=1e-6)
         said = product.item["properties"]
         assert (said["platform"], said["sar:frequency_band"], product.datetime_utc) == ("sentinel-1a", "C", "2018-01-28T16:12:01.000Z")
+
+
+def test_hyp3_sigma0_and_gamma0_keep_apart(tmp_path):
+    """The letter decides, not the values: the same rasters are sigma0 by one name and gamma0 by the other, and are not cut together."""
+    paths = [hyp3(tmp_path / letters, letters) for letters in ("gp", "sp")]
+    gamma0, sigma0 = (open_product(path) for path in paths)
+    np.testing.assert_array_equal(gamma0.read(), sigma0.read())
+    assert (gamma0.radiometry, sigma0.radiometry) == ("gamma0", "sigma0")
+    assert all(is_ready_made(path) for path in paths)
+    output = CliRunner().invoke(info, [str(paths[1])]).output
+    assert "sigma0, not gamma0" in output
+    labels = tmp_path / "labels.tif"
+    write(labels, np.ones(SHAPE, "u1"))
+    sources = [Source(image=path, labels=labels, name=path.parent.name) for path in paths]
+    with pytest.raises(InputError, match="sigma0 beside gamma0"):
+        open_sources(sources, PatchOptions(size=16, legend=Legend.from_codes([1])))
 
 
 def test_hyp3_without_mask_warns_and_a_scale_against_the_name_is_refused(tmp_path):

@@ -13,12 +13,14 @@ from palsar_files import IMAGE_LINE, Made, a, e, f, i, line_prefix, platform_rec
 from pyproj import Transformer
 
 from sarseg.errors import InputError
+from sarseg.product.open import open_product
 from sarseg.radar.geometry import doppler_of, ecef_from_geodetic, zero_doppler
+from sarseg.raster import palsar_records as records
 from sarseg.raster.ceos import Source, read_layout, walk
-from sarseg.scene import palsar_records as records
 from sarseg.scene.open import open_scene
-from sarseg.scene.palsar_geometry import PolynomialMap, ellipsoid_grid, map_of
+from sarseg.scene.palsar_geometry import PolynomialMap, ellipsoid_grid, incidence_rad, map_of
 from sarseg.scene.palsar_leader import read_leader
+from sarseg.tiles import Window
 
 ZIP = "0000022708_001001_ALOS2015976960-140909.zip"
 NAME = "ALOS2015976960-140909-FBDR1.5GUA"
@@ -188,19 +190,50 @@ def test_cut_images_are_called_truncated(archive):
         open_scene(archive)
 
 
-def test_completed_with_an_image_it_opens(archive, tmp_path):
-    """The real files beside an image of the declared size (a hole on the disk) and without HV."""
+def completed(archive, folder, change):
+    """The real files, their names and contents changed, beside an image HH of zeros."""
+    name_of = change(NAME.encode()).decode()
     with zipfile.ZipFile(archive) as inside:
         for name in inside.namelist():
             if not name.startswith("IMG-"):
-                (tmp_path / name).write_bytes(inside.read(name))
+                (folder / name.replace(NAME, name_of)).write_bytes(change(inside.read(name)))
         head = inside.read(f"IMG-HH-{NAME}")
-    with (tmp_path / f"IMG-HH-{NAME}").open("wb") as file:
+    with (folder / f"IMG-HH-{name_of}").open("wb") as file:
         file.write(head)
         for line in (0, SHAPE[0] - 1):
             file.seek(720 + line * 25932)
             file.write(struct.pack(">I4BI", line + 2, *IMAGE_LINE["processed"], 25932))
         file.truncate(720 + SHAPE[0] * 25932)
+
+
+def test_its_records_open_as_an_orthorectified_product(archive, leader, tmp_path):
+    """The real records with the level 2.1: grid, times and factor; incidence as the scene's orbit gives it."""
+
+    def change(content):
+        return content.replace(b"FBDR1.5GUA", b"FBDR2.1GUA").replace(b"1.5             STANDARD", b"2.1             STANDARD")
+
+    completed(archive, tmp_path, change)
+    product = open_product(tmp_path)
+    assert (product.id, product.bands, product.grid.shape) == (NAME.replace("1.5", "2.1"), ("HH",), SHAPE)
+    assert product.grid.transform[:6] == pytest.approx((6.25, 0, 510879.0839 - 3.125, 0, -6.25, 8819462.993 + 3.125), abs=1e-3)
+    assert product.grid.crs.to_epsg() == 32720
+    said = product.item["properties"]
+    assert (said["start_datetime"], said["end_datetime"]) == ("2014-09-09T04:33:42.052Z", "2014-09-09T04:33:52.052Z")
+    assert (said["sat:orbit_state"], said["sat:absolute_orbit"]) == ("ascending", 1597)
+    assert [warning.split(":")[0] for warning in product.warnings] == ["sigma0, not gamma0", "no mask layer"]
+    assert product.conversions["HH"].factor == pytest.approx(10**-8.3)
+    image, _ = map_of(leader, SHAPE)
+    for row, col in ((6580, 6434), (0, 0), (13160, 12869), (3000, 9000)):
+        angle = product.read(Window(row=row, col=col, rows=1, cols=1), ["ellipsoid_incidence"])[0, 0, 0]
+        place = ecef_from_geodetic(*image.lonlat(np.array([float(row)]), np.array([float(col)])), 0.0)
+        want = np.degrees(incidence_rad(place, zero_doppler(place, leader.orbit)[0], leader.orbit))[0]
+        assert angle == pytest.approx(want, abs=5e-4)
+    assert product.read(Window(row=6580, col=6434, rows=1, cols=1), ["ellipsoid_incidence"])[0, 0, 0] == pytest.approx(40.528, abs=1e-3)
+
+
+def test_completed_with_an_image_it_opens(archive, tmp_path):
+    """The real files beside an image of the declared size (a hole on the disk) and without HV."""
+    completed(archive, tmp_path, lambda content: content)
     scene = open_scene(tmp_path)
     assert (scene.id, scene.mode, scene.product_type, scene.shape) == (NAME, "FBD", "L1.5G", SHAPE)
     assert (scene.orbit_direction, scene.absolute_orbit, scene.polarisations) == ("ascending", 1597, ("HH",))

@@ -265,7 +265,9 @@ def test_damaged_archives_are_our_errors(shared: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"600 bytes where its header asks|cannot be read as a raster"):
         open_sources(short)
     with pytest.raises(InputError, match="no class raster"):
-        open_sources(archive(tmp_path / "empty.zip", {"../../etc/passwd": b"x"}))
+        open_sources(archive(tmp_path / "empty.zip", {"readme": b"x"}))
+    with pytest.raises(InputError, match="names a file outside of itself"):
+        open_sources(archive(tmp_path / "slip.zip", {"../../etc/passwd": b"x"}))
     (tmp_path / "no.tar.gz").write_bytes(b"no archive")
     with pytest.raises(InputError, match="archive"):
         open_sources(tmp_path / "no.tar.gz")

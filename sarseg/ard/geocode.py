@@ -9,8 +9,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sarseg.ard.polarimetry import Polarimetry, bands_of, matrix_image
 from sarseg.ard.radiometry import ZERO_RUN_PX, calibrate, scale
 from sarseg.ard.relief import Relief
+from sarseg.bands import diagonals_of
 from sarseg.grid import MapGrid
 from sarseg.masks import Mask
 from sarseg.radar.lattice import Lattice, LatticePlan, make_lattice
@@ -26,7 +28,7 @@ from sarseg.tiles import Window
 T = TypeVar("T", bound=np.generic)
 
 LAYERS_BEHIND = ("incidence", "ellipsoid_incidence", "mask")
-"""Layers of a block after its polarisations."""
+"""Layers of a block after its bands."""
 
 COMPUTED_BITS = Mask.NO_DATA | Mask.LAYOVER | Mask.SHADOW | Mask.DEM_FILLED | Mask.BELOW_NOISE
 """Mask bits that this engine decides; it flattens no terrain and knows no border but no data."""
@@ -52,6 +54,7 @@ class Job:
     polarisations : in order
     denoised : of them, those whose thermal noise is subtracted
     speckle : None = no filter
+    polarimetry : the matrix of the four polarisations that is made instead of their powers; None = their powers
     """
 
     scene: Scene
@@ -62,6 +65,7 @@ class Job:
     polarisations: tuple[str, ...]
     denoised: frozenset[str]
     speckle: Speckle | None
+    polarimetry: Polarimetry | None = None
 
     @property
     def grid(self) -> MapGrid:
@@ -69,9 +73,19 @@ class Job:
         return self.plan.grid
 
     @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands of backscatter: polarisations, or elements of the matrix."""
+        return self.polarisations if self.polarimetry is None else bands_of(self.polarimetry)
+
+    @property
+    def power_bands(self) -> tuple[str, ...]:
+        """The bands that are powers: all but the off-diagonal elements, which may be negative."""
+        return tuple(name for name in self.bands if diagonals_of(name) is None)
+
+    @property
     def layers(self) -> tuple[str, ...]:
         """Names of a block's layers."""
-        return (*self.polarisations, *LAYERS_BEHIND)
+        return (*self.bands, *LAYERS_BEHIND)
 
     @property
     def halo_px(self) -> int:
@@ -82,7 +96,8 @@ class Job:
 def geocode_block(job: Job, window: Window) -> NDArray[np.float32]:
     """All layers of a window of the map, float32 (layers, rows, cols); a pixel's bits do not depend on the window.
 
-    Backscatter is linear power, NaN = no data, negative where the signal is below the noise. Angles are in degrees. The mask's
+    Backscatter is linear power, NaN = no data, negative where the signal is below the noise; elements beside a matrix's diagonal
+    have any sign. Angles are in degrees. The mask's
     bits are whole numbers; where there is no data, only that bit is set.
     """
     out = np.full((len(job.layers), *window.shape), np.nan, np.float32)
@@ -97,9 +112,9 @@ def geocode_block(job: Job, window: Window) -> NDArray[np.float32]:
     radar = _radar_window(job, line, pixel)
     if radar is None:
         return out
-    out[: len(job.polarisations)] = bilinear(_radar_image(job, radar), line - radar.row, pixel - radar.col)
+    out[: len(job.bands)] = bilinear(_radar_image(job, radar), line - radar.row, pixel - radar.col)
     out[-3], out[-2] = np.degrees(terrain.local_rad), np.degrees(terrain.ellipsoid_rad)
-    _finish(out, terrain.bits, len(job.polarisations))
+    _finish(job, out, terrain.bits)
     return out
 
 
@@ -164,7 +179,9 @@ def _radar_window(job: Job, line: Floats, pixel: Floats) -> Window | None:
 
 
 def _radar_image(job: Job, window: Window) -> NDArray[np.float32]:
-    """Backscatter of all polarisations in radar geometry, float32 (band, lines, pixels), filtered."""
+    """All bands in radar geometry, float32 (band, lines, pixels), filtered."""
+    if job.polarimetry is not None:
+        return matrix_image(job.scene, job.polarimetry, job.quantity, window)
     image = np.empty((len(job.polarisations), *window.shape), np.float32)
     for band, polarisation in enumerate(job.polarisations):
         amplitude = job.scene.calibration[polarisation].amplitude(job.quantity, window)
@@ -181,11 +198,12 @@ def _radar_image(job: Job, window: Window) -> NDArray[np.float32]:
     return image
 
 
-def _finish(out: NDArray[np.float32], bits: NDArray[np.uint8], bands: int) -> None:
+def _finish(job: Job, out: NDArray[np.float32], bits: NDArray[np.uint8]) -> None:
     """Put the mask into the last layer, and make a pixel without data that in every layer."""
-    power = out[:bands]
-    bits[(power <= 0).any(0)] |= np.uint8(Mask.BELOW_NOISE)
-    empty = np.isnan(power).any(0)
+    bands = out[: len(job.bands)]
+    powers = bands[[job.bands.index(name) for name in job.power_bands]]
+    bits[(powers <= 0).any(0)] |= np.uint8(Mask.BELOW_NOISE)
+    empty = np.isnan(bands).any(0)
     bits[empty] = np.uint8(Mask.NO_DATA)
     out[:-1, empty] = np.nan
     out[-1] = bits

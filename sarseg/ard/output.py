@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from sarseg.ard.geocode import COMPUTED_BITS, LAYERS_BEHIND, Job
+from sarseg.ard.polarimetry import Polarimetry
 from sarseg.masks import Mask, bit_tags
 from sarseg.product.folder import ELLIPSOID_INCIDENCE, INCIDENCE, MASK, QUICKLOOK
 from sarseg.product.stac import CLASSIFICATION, SAR, SATELLITE, Asset, asset, make_item, mask_bitfields
@@ -84,10 +85,17 @@ def write_picture(folder: Path, job: Job) -> None:
     step = max(1, -(-max(job.grid.shape) // MAX_SIDE_PX))
     shape = tuple(max(1, side // step) for side in job.grid.shape)
     bands = []
-    for polarisation in job.polarisations:
-        with rasterio.open(folder / f"{polarisation}.tif") as file:
+    for name in job.power_bands:
+        with rasterio.open(folder / f"{name}.tif") as file:
             bands.append(file.read(1, out_shape=shape, resampling=Resampling.average))
-    save_picture(power_picture(np.stack(bands)), folder / QUICKLOOK)
+    save_picture(power_picture(np.stack(bands)) if job.polarimetry is None else _matrix_picture(job.polarimetry, bands), folder / QUICKLOOK)
+
+
+def _matrix_picture(polarimetry: Polarimetry, diagonal: list[NDArray[np.float32]]) -> NDArray[np.uint8]:
+    """The usual colours: HH, HV, VV as red, green, blue; of Pauli powers red is double bounce, green volume, blue surface."""
+    first, second, third = (power_picture(band[np.newaxis]) for band in diagonal)
+    colours = (first, second, third) if polarimetry == "c3" else (second, third, first)
+    return np.stack([*(one[..., 0] for one in colours), first[..., 3]], -1)
 
 
 def describe(name: str, job: Job, warnings: tuple[str, ...]) -> dict[str, Any]:
@@ -110,6 +118,7 @@ def describe(name: str, job: Job, warnings: tuple[str, ...]) -> dict[str, Any]:
         "sarseg:scene": scene.id,
         "sarseg:engine": "native",
         "sarseg:quantity": job.quantity,
+        "sarseg:polarimetry": job.polarimetry,
         "sarseg:multilook": list(scene.looks) if scene.looks != (1, 1) else None,
         "sarseg:denoised": sorted(job.denoised),
         "sarseg:speckle": {"filter": "lee", "window": job.speckle.window, "looks": job.speckle.looks} if job.speckle else None,
@@ -134,7 +143,10 @@ def describe(name: str, job: Job, warnings: tuple[str, ...]) -> dict[str, Any]:
 def _assets(job: Job) -> dict[str, Asset]:
     quantity = _QUANTITY[job.quantity]
     return {
-        **{name: asset(f"{name}.tif", f"{name} {quantity}, linear power", "data") for name in job.polarisations},
+        **{
+            name: asset(f"{name}.tif", f"{name} {quantity}, {'linear power' if name in job.power_bands else 'off-diagonal'}", "data")
+            for name in job.bands
+        },
         "mask": asset(MASK, "mask bits", "metadata", **{"classification:bitfields": mask_bitfields()}),
         "incidence": asset(INCIDENCE, "local incidence angle, degrees", "local-incidence-angle", "metadata"),
         "ellipsoid_incidence": asset(ELLIPSOID_INCIDENCE, "ellipsoid incidence angle, degrees", "ellipsoid-incidence-angle", "metadata"),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sarseg.ard.extent import Extent, choose_extent, choose_looks
 from sarseg.ard.geocode import Job, Speckle, geocode_block
 from sarseg.ard.output import Sink, describe, open_sink, write_picture
+from sarseg.ard.polarimetry import CHANNELS, FULL_RANK_LOOKS, POLARIMETRIES, Polarimetry, check_quad
 from sarseg.ard.relief import survey
 from sarseg.errors import InputError, UsageError
 from sarseg.masks import Mask
@@ -56,6 +57,7 @@ class PreprocessOptions:
     orbit : EOF file, or a folder of them; None = the product's own orbit
     speckle : filter in radar geometry; None = none
     window, looks : of the speckle filter
+    polarimetry : covariance matrix, coherency matrix or Pauli powers of a quad-polarised scene instead of its powers
     compress : of the rasters
     threads : workers; None = one a processor
     """
@@ -69,6 +71,7 @@ class PreprocessOptions:
     speckle: Literal["lee"] | None = None
     window: int = LEE_WINDOW
     looks: float = LOOKS_GRDH
+    polarimetry: Polarimetry | None = None
     compress: Compression = "zstd"
     threads: int | None = None
 
@@ -79,6 +82,15 @@ class PreprocessOptions:
             raise UsageError(f"no speckle filter '{self.speckle}'", None, "the one there is: lee")
         if self.window < 1 or self.window % 2 == 0 or not self.looks > 0:
             raise UsageError(f"a speckle window of {self.window} pixels with {self.looks} looks", None, "an odd window and positive looks")
+        if self.polarimetry not in (None, *POLARIMETRIES):
+            raise UsageError(f"no polarimetry '{self.polarimetry}'", None, f"choose one of {', '.join(POLARIMETRIES)}")
+        if self.polarimetry is not None and self.speckle is not None:
+            hint = "leave --speckle away: the looks of --spacing average the matrix"
+            raise UsageError("the speckle filter is for powers, not for the elements of a matrix", None, hint)
+
+    def product_name(self, scene_id: str) -> str:
+        """Name of the product of a scene: `<scene id>_<radiometry>`, and the matrix."""
+        return "_".join((scene_id, self.radiometry, *((self.polarimetry,) if self.polarimetry else ())))
 
 
 def preprocess(
@@ -91,12 +103,13 @@ def preprocess(
     scene_path : a SAFE folder, its zip or its manifest; a PALSAR product's folder, zip or one of its files
     dem : files or folders of tiles
 
-    Returns the folder. InputError when scene or DEM cannot be used or the DEM misses the scene, MissingError for an unknown
-    vertical datum, a missing geoid grid, a full disk. Nothing is left after an error.
+    Returns the folder, whose name ends in the matrix too when one is asked for. InputError when scene or DEM cannot be used or the
+    DEM misses the scene, MissingError for an unknown vertical datum, a missing geoid grid, a full disk. Nothing is left after an
+    error.
     """
     options = options or PreprocessOptions()
-    scene, heights, extent = _open(scene_path, dem, options)
-    name = f"{scene.id}_{options.radiometry}"
+    scene, heights, extent = open_inputs(scene_path, dem, options)
+    name = options.product_name(scene.id)
     with create_product(Path(out_dir) / name) as folder:
         check_space(folder.path, _LEAST_BYTES_PX * math.prod(extent.grid.shape))  # before the DEM is read
         scratch = folder.path / "scratch"
@@ -108,7 +121,7 @@ def preprocess(
                 raise InputError(f"no pixel of {scene.id} lies on the DEM", ", ".join(str(path) for path in heights.paths[:3]))
         shutil.rmtree(scratch, ignore_errors=True)
         write_picture(folder.path, job)
-        folder.finish(describe(name, job, (*_warnings(job, extent), *_counted(sink))))
+        folder.finish(describe(name, job, (*warnings_of(job, extent), *counted(sink))))
     return folder.final
 
 
@@ -120,7 +133,7 @@ def open_lazy(scene_path: str | Path, dem: DemPaths, options: PreprocessOptions 
     import xarray as xr
 
     options = options or PreprocessOptions()
-    scene, heights, extent = _open(scene_path, dem, options)
+    scene, heights, extent = open_inputs(scene_path, dem, options)
     job = make_job(scene, heights, extent, options)
     layers = lazy_layers(job)
     variables: dict[str, Any] = {
@@ -131,7 +144,7 @@ def open_lazy(scene_path: str | Path, dem: DemPaths, options: PreprocessOptions 
         "scene": scene.id,
         "quantity": job.quantity,
         "crs": job.grid.crs.to_wkt() if job.grid.crs else "",
-        "warnings": _warnings(job, extent),
+        "warnings": warnings_of(job, extent),
     }
     return xr.Dataset(variables, coords={"x": x, "y": y}, attrs=attributes)
 
@@ -142,6 +155,8 @@ def make_job(scene: Scene, dem: Dem, extent: Extent, options: PreprocessOptions)
     if relief.range_m is None:
         raise InputError(f"the DEM has no height within the scene {scene.id}", ", ".join(str(path) for path in dem.paths[:3]))
     polarisations = tuple(name for name in scene.polarisations if name in scene.measurements)
+    if options.polarimetry is not None:
+        polarisations = CHANNELS
     if not polarisations:
         raise InputError("the product has no image file", scene.path, "download the complete product again")
     for name in polarisations:
@@ -156,6 +171,7 @@ def make_job(scene: Scene, dem: Dem, extent: Extent, options: PreprocessOptions)
         polarisations=polarisations,
         denoised=frozenset() if scene.noise_removed else frozenset(has_noise),
         speckle=Speckle(window=options.window, looks=options.looks) if options.speckle else None,
+        polarimetry=options.polarimetry,
     )
 
 
@@ -181,8 +197,11 @@ def threads(options: PreprocessOptions) -> int:
     return options.threads or int(CPU_COUNT)
 
 
-def _open(scene_path: str | Path, dem: DemPaths, options: PreprocessOptions) -> tuple[Scene, Dem, Extent]:
+def open_inputs(scene_path: str | Path, dem: DemPaths, options: PreprocessOptions) -> tuple[Scene, Dem, Extent]:
+    """Scene, heights and map of a product, as the options ask for them."""
     scene = open_scene(scene_path)
+    if options.polarimetry is not None:
+        check_quad(scene)
     if options.orbit is not None:
         scene = scene.with_orbit(choose_eof(options.orbit, scene))
     paths = [dem] if isinstance(dem, (str, Path)) else dem
@@ -199,7 +218,8 @@ def _store(layers: Any, sink: Any, options: PreprocessOptions) -> None:
     da.store(layers, sink, lock=False, scheduler="threads", num_workers=threads(options))
 
 
-def _warnings(job: Job, extent: Extent) -> tuple[str, ...]:
+def warnings_of(job: Job, extent: Extent) -> tuple[str, ...]:
+    """What is to be known of a product before it is computed."""
     found = [*job.scene.warnings, *job.dem.warnings]
     lacking = [name for name in job.scene.polarisations if name not in job.polarisations]
     if lacking:
@@ -207,11 +227,14 @@ def _warnings(job: Job, extent: Extent) -> tuple[str, ...]:
     noisy = [name for name in job.polarisations if name not in job.denoised]
     if noisy and not job.scene.noise_removed:
         found.append(f"thermal noise was not removed from {', '.join(noisy)}: the product has no noise table for it")
+    if job.polarimetry is not None and math.prod(job.scene.looks) < FULL_RANK_LOOKS:
+        found.append(f"the matrices are means of {math.prod(job.scene.looks)} look(s), and singular: a wider spacing averages more")
     if extent.dem_share < _COVERED:
         found.append(f"the DEM covers {extent.dem_share:.1%} of the scene: the rest is not in the product")
     return tuple(dict.fromkeys(found))
 
 
-def _counted(sink: Sink) -> tuple[str, ...]:
+def counted(sink: Sink) -> tuple[str, ...]:
+    """What is to be known of a product when all its pixels have been written."""
     filled = sink.share(Mask.DEM_FILLED)
     return (f"{filled:.1%} of the pixels lie on voids of the DEM, filled with the geoid",) if filled > 0 else ()

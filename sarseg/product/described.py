@@ -193,17 +193,33 @@ def open_matrix(files: Gathered) -> Product | None:
     return _matrix(files.path, name, grid, layers)
 
 
+def is_element(name: str) -> bool:
+    """Whether a band's name is that of an element of a matrix."""
+    return _ELEMENT.match(name) is not None
+
+
 def matrix_bands(names: Sequence[str]) -> tuple[str, ...] | None:
     """The elements of a covariance or coherency matrix among band names, in one order; None when they make none.
 
     >>> matrix_bands(["C22", "C11", "C12_imag", "C12_real"])
     ('C11', 'C22', 'C12_real', 'C12_imag')
     """
-    elements = [name for name in names if _ELEMENT.match(name)]
+    elements = [name for name in names if is_element(name)]
     if not elements or len({name[0] for name in elements}) > 1:
         return None
     order = _order(elements)
     return order if set(order) <= set(elements) else None
+
+
+def matrix_elements(letter: str, size: int) -> tuple[str, ...]:
+    """The elements of a matrix: the diagonal, then the upper triangle row by row, real before imaginary parts.
+
+    >>> matrix_elements("C", 2)
+    ('C11', 'C22', 'C12_real', 'C12_imag')
+    """
+    numbers = range(1, size + 1)
+    upper = [f"{letter}{row}{col}_{part}" for row in numbers for col in numbers if col > row for part in ("real", "imag")]
+    return (*(f"{letter}{at}{at}" for at in numbers), *upper)
 
 
 def meaning_of(description: str, unit: str = "") -> Meaning | None:
@@ -350,11 +366,8 @@ def _matrix(path: Path, name: str, grid: MapGrid, layers: Mapping[str, Layer], r
 
 
 def _order(elements: Sequence[str]) -> tuple[str, ...]:
-    """All elements of the matrix that these are of: the diagonal first, then the upper triangle row by row."""
-    letter, size = elements[0][0], max(int(digit) for name in elements for digit in name[1:3])
-    numbers = range(1, size + 1)
-    upper = [f"{letter}{row}{col}_{part}" for row in numbers for col in numbers if col > row for part in ("real", "imag")]
-    return (*(f"{letter}{at}{at}" for at in numbers), *upper)
+    """All elements of the matrix that these are of."""
+    return matrix_elements(elements[0][0], max(int(digit) for name in elements for digit in name[1:3]))
 
 
 def _grid_of_config(config: Member) -> MapGrid:

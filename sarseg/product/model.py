@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INCIDENCE_BAND = "incidence"
+ELLIPSOID_INCIDENCE_BAND = "ellipsoid_incidence"
 DATE_BAND = "date"
 """Days since 1970-01-01, as numpy's datetime64[D] counts them."""
 WATER_BAND = "water"

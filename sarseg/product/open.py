@@ -10,10 +10,11 @@ from typing import Any
 from sarseg.errors import InputError, UsageError
 from sarseg.legend import Legend
 from sarseg.product import folder as names
-from sarseg.product.described import open_described, open_dimap, open_matrix, read_side
+from sarseg.product.described import is_element, open_described, open_dimap, open_matrix, read_side
 from sarseg.product.gather import BackscatterScale, Gathered, gather
 from sarseg.product.jaxa import MOSAIC, MOSAIC_ARCHIVE, SCANSAR, open_mosaic, open_scansar
 from sarseg.product.model import INCIDENCE_BAND, POLARISATIONS, Conversion, LandcoverMap, Layer, MaskCodes, Product
+from sarseg.product.orthorectified import ORTHORECTIFIED, open_orthorectified
 from sarseg.product.readymade import ASF, HYP3, OPERA, open_asf, open_hyp3, open_opera
 from sarseg.raster.archive import Member, is_archive, split_virtual, without_ending
 from sarseg.raster.read import open_raster
@@ -38,19 +39,21 @@ _FAMILIES: dict[re.Pattern[str], Callable[[Gathered], Product | None]] = {
     HYP3: open_hyp3,
     ASF: open_asf,
     OPERA: open_opera,
+    ORTHORECTIFIED: open_orthorectified,
 }
 """Product families by the names of their files."""
 
-_SCALE_KNOWN = (MOSAIC, SCANSAR)
+_SCALE_KNOWN = (MOSAIC, SCANSAR, ORTHORECTIFIED)
 _DIM = ".dim"
 
 
 def open_product(path: str | Path, *, scale: BackscatterScale | None = None) -> Product:
     """Open whatever lies on the map.
 
-    Product folders of ours; JAXA's mosaics and ScanSAR ARD; HyP3, ASF and OPERA RTC; SNAP's map-projected products; PolSARpro's
-    matrices; rasters whose side file `<name>.sarseg.yaml` or band descriptions say what they are; any other raster as raw bands.
-    Folders, archives in place, GDAL's paths into archives, or one file of a product. `docs/products.md` has the table.
+    Product folders of ours; JAXA's mosaics, ScanSAR ARD and orthorectified scenes; HyP3, ASF and OPERA RTC; SNAP's map-projected
+    products; PolSARpro's matrices; rasters whose side file `<name>.sarseg.yaml` or band descriptions say what they are; any other
+    raster as raw bands. Folders, archives in place, GDAL's paths into archives, or one file of a product. `docs/products.md` has the
+    table.
 
     Parameters
     ----------
@@ -137,7 +140,8 @@ def read_item(folder: Path) -> dict[str, Any]:
 
 def _open_folder(path: Path) -> Product:
     item = read_item(path)
-    bands = {name: open_raster(path / f"{name}.tif") for name in POLARISATIONS if (path / f"{name}.tif").is_file()}
+    elements = [name for name in item["assets"] if is_element(name)]  # in the order of the matrix, as they were written
+    bands = {name: open_raster(path / f"{name}.tif") for name in (*POLARISATIONS, *elements) if (path / f"{name}.tif").is_file()}
     if not bands:
         raise InputError("the product holds no backscatter", path, "a map is opened where a map is asked for")
     if (path / names.INCIDENCE).is_file():
@@ -170,5 +174,5 @@ def _open_other(files: Gathered) -> Product:
         return open_dimap(headers[0], files.path, files.scale, files.members)
     if split_virtual(str(files.path)) is None and files.path.is_dir():
         read_item(files.path)
-    hint = "known are JAXA mosaics and ScanSAR ARD, HyP3, ASF and OPERA RTC, SNAP (.dim), PolSARpro"
+    hint = "known are JAXA mosaics, ScanSAR ARD and levels 2.1 and 3.1, HyP3, ASF and OPERA RTC, SNAP (.dim), PolSARpro"
     raise InputError("no product that is known by the names of its files", files.path, hint)

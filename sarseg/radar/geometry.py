@@ -47,13 +47,7 @@ def zero_doppler(points_ecef_m: Floats, orbit: Orbit) -> tuple[Floats, Floats]:
     -------
     t_s, slant_range_m : float64 (...), seconds after `orbit.epoch_utc`, one-way metres; NaN where the orbit does not reach
     """
-    from sarseg.radar.kernels import solve_zero_doppler
-
-    points = _flat(points_ecef_m).reshape(-1, 3)
-    t_s, slant_range_m = np.empty(len(points)), np.empty(len(points))
-    solve_zero_doppler(points, (orbit.t_s, orbit.scale, orbit.position_m, orbit.velocity_m_s), orbit.reach_s, t_s, slant_range_m)
-    shape = np.shape(points_ecef_m)[:-1]
-    return t_s.reshape(shape), slant_range_m.reshape(shape)
+    return range_doppler(points_ecef_m, orbit, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +79,12 @@ def range_doppler(points_ecef_m: Floats, orbit: Orbit, doppler: Doppler | None) 
     ----------
     doppler : None = zero Doppler, as `zero_doppler`, whose other parameters and answers are the same
     """
-    if doppler is None:
-        return zero_doppler(points_ecef_m, orbit)
     from sarseg.radar.kernels import solve_range_doppler
 
     points = _flat(points_ecef_m).reshape(-1, 3)
     t_s, slant_range_m = np.empty(len(points)), np.empty(len(points))
     vectors = (orbit.t_s, orbit.scale, orbit.position_m, orbit.velocity_m_s)
-    words = (doppler.wavelength_m / 2.0, doppler.origin_m, *doppler.coefficients_hz)
+    words = (0.0,) * 5 if doppler is None else (doppler.wavelength_m / 2.0, doppler.origin_m, *doppler.coefficients_hz)
     solve_range_doppler(points, vectors, orbit.reach_s, words, t_s, slant_range_m)
     shape = np.shape(points_ecef_m)[:-1]
     return t_s.reshape(shape), slant_range_m.reshape(shape)

@@ -66,54 +66,6 @@ def _nearest_vector(x: float, y: float, z: float, position: Floats) -> int:
 
 
 @njit(nogil=True, cache=True)
-def solve_zero_doppler(
-    points: Floats,
-    vectors: tuple[Floats, Floats, Floats, Floats],
-    reach_s: tuple[float, float],
-    t_out: Floats,
-    range_out: Floats,
-) -> None:
-    """Zero-Doppler time and range of points (k, 3) into t_out, range_out (k,); NaN without an answer.
-
-    Parameters
-    ----------
-    vectors : t_s, scale, position_m, velocity_m_s of an `Orbit`
-    reach_s : first and last time with an answer
-    """
-    t_s, scale, position, velocity = vectors
-    weights = np.empty(POINTS)
-    for k in range(points.shape[0]):
-        x, y, z = points[k, 0], points[k, 1], points[k, 2]
-        t_out[k], range_out[k] = np.nan, np.nan
-        if np.isnan(x + y + z):
-            continue
-        near = _nearest_vector(x, y, z, position)
-        # an estimate of the acceleration is enough: it changes the speed of convergence, not the answer
-        low, high = max(near - 1, 0), min(near + 1, t_s.size - 1)
-        acceleration = (velocity[high] - velocity[low]) / (t_s[high] - t_s[low])
-        t, slant, step = t_s[near], np.nan, np.inf
-        for _ in range(_NEWTON_STEPS):
-            start = lagrange(t, t_s, scale, weights)
-            dx, dy, dz, vx, vy, vz = x, y, z, 0.0, 0.0, 0.0
-            for i in range(scale.shape[1]):
-                w = weights[i]
-                dx -= w * position[start + i, 0]
-                dy -= w * position[start + i, 1]
-                dz -= w * position[start + i, 2]
-                vx += w * velocity[start + i, 0]
-                vy += w * velocity[start + i, 1]
-                vz += w * velocity[start + i, 2]
-            slant = np.sqrt(dx * dx + dy * dy + dz * dz)
-            slope = dx * acceleration[0] + dy * acceleration[1] + dz * acceleration[2] - (vx * vx + vy * vy + vz * vz)
-            step = -(dx * vx + dy * vy + dz * vz) / slope
-            t += step
-            if abs(step) <= _TIME_TOLERANCE_S or not reach_s[0] <= t <= reach_s[1]:
-                break
-        if abs(step) <= _ROUNDING_S and reach_s[0] <= t <= reach_s[1]:
-            t_out[k], range_out[k] = t, slant
-
-
-@njit(nogil=True, cache=True)
 def solve_range_doppler(
     points: Floats,
     vectors: tuple[Floats, Floats, Floats, Floats],
@@ -122,13 +74,13 @@ def solve_range_doppler(
     t_out: Floats,
     range_out: Floats,
 ) -> None:
-    """As `solve_zero_doppler`, for the time at which a point has the Doppler frequency of its range.
-
-    It stands beside the other one, so that no image with zero Doppler changes by a rounding.
+    """Time and range at which points (k, 3) have the Doppler frequency of their range, into t_out, range_out (k,); NaN without an answer.
 
     Parameters
     ----------
-    doppler : half a wavelength (m), origin (m), then Hz, Hz/km and Hz/km^2
+    vectors : t_s, scale, position_m, velocity_m_s of an `Orbit`
+    reach_s : first and last time with an answer
+    doppler : half a wavelength (m), origin (m), then Hz, Hz/km and Hz/km^2; zeros add exact zeros to every sum
     """
     t_s, scale, position, velocity = vectors
     half_m, origin_m, c0, c1, c2 = doppler
@@ -139,6 +91,7 @@ def solve_range_doppler(
         if np.isnan(x + y + z):
             continue
         near = _nearest_vector(x, y, z, position)
+        # an estimate of the acceleration is enough: it changes the speed of convergence, not the answer
         low, high = max(near - 1, 0), min(near + 1, t_s.size - 1)
         acceleration = (velocity[high] - velocity[low]) / (t_s[high] - t_s[low])
         t, slant, step = t_s[near], np.nan, np.inf

@@ -1,4 +1,4 @@
-"""Files of a folder or an archive (zip, tar, tar.gz), listed and read in place: nothing is unpacked to the disk."""
+"""Files of a folder or an archive (zip, tar, tar.gz), listed and read in place; a tar can be unpacked too."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import re
+import shutil
 import tarfile
 import zipfile
 import zlib
@@ -19,6 +20,7 @@ import numpy as np
 from lxml import etree  # type: ignore[import-untyped]
 
 from sarseg.errors import InputError, MissingError
+from sarseg.raster.cog import check_space
 from sarseg.raster.read import Raster, open_raster
 
 ENDINGS = (".tar.gz", ".tgz", ".tar", ".zip")
@@ -86,8 +88,7 @@ class Member:
         """
         header = None
         if not self.name.lower().endswith((".tif", ".tiff")):
-            names = {f"{self.name}.hdr".lower(), str(PurePosixPath(self.name).with_suffix(".hdr")).lower()}
-            header = next((one for one in beside if one.root == self.root and one.name.lower() in names), None)
+            header = self.header(beside)
             if header is None:
                 raise InputError(f"no ENVI header {self.base}.hdr beside the raw raster", self.place, "download both")
         raster = open_raster(self.place)
@@ -101,6 +102,11 @@ class Member:
             status = self.root.stat()
             raster = replace(raster, identity=(status.st_size, status.st_mtime_ns))
         return raster
+
+    def header(self, beside: Iterable[Member]) -> Member | None:
+        """The ENVI header of a raw raster among other files, None when it is not there."""
+        names = {f"{self.name}.hdr".lower(), str(PurePosixPath(self.name).with_suffix(".hdr")).lower()}
+        return next((one for one in beside if one.root == self.root and one.name.lower() in names), None)
 
     def _check_size(self, raster: Raster, header: Member) -> None:
         """GDAL fills up what is missing of a raw raster: so its size is compared."""
@@ -147,6 +153,25 @@ def list_members(path: Path) -> tuple[Member, ...]:
     except OSError as error:
         raise InputError("the archive cannot be read", path, str(error)) from error
     return tuple(sorted(found, key=lambda one: one.name))
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Write the files of a tar into an existing folder, under their names without folders.
+
+    InputError when it is damaged, or two files have one name; MissingError when the disk has not the space.
+    """
+    check_space(folder, sum(one.size_bytes for one in list_members(path)))
+    try:
+        with _open_tar(path) as archive:
+            for info in archive:
+                content = archive.extractfile(info) if info.isreg() else None
+                if content is not None:
+                    with (folder / PurePosixPath(info.name).name).open("xb") as file:
+                        shutil.copyfileobj(content, file)
+    except FileExistsError as error:
+        raise InputError(f"two files are named {Path(error.filename).name}", path, "keep one of them") from error
+    except _DAMAGED as error:
+        raise InputError("the archive changed while it was read", path, str(error)) from error
 
 
 def split_virtual(text: str) -> tuple[Path, str] | None:

@@ -352,9 +352,9 @@ DESCRIPTOR = layout(
     276 I4  prefix_bytes
     280 I8  data_bytes
     288 I4  suffix_bytes
-    608 A28 format
-    636 A4  format_code
-    648 I8  maximum
+    400 A28 format
+    428 A4  format_code
+    440 I8  maximum
     """,
 )
 

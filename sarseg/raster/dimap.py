@@ -1,4 +1,4 @@
-"""SNAP's BEAM-DIMAP: the header, which SNAP also embeds in its GeoTIFFs, and its band files (docs/products.md 6)."""
+"""SNAP's BEAM-DIMAP: the header, which SNAP also embeds in its GeoTIFFs, band files and tie-point grids (docs/products.md 6)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
@@ -19,6 +20,8 @@ from sarseg.errors import InputError
 from sarseg.grid import MapGrid
 from sarseg.raster.archive import Member, parse_xml
 from sarseg.raster.read import Raster
+
+Floats = NDArray[np.float64]
 
 _SNAP_TAG = 65000
 _MOST_HEADER_BYTES = 64 << 20
@@ -51,12 +54,60 @@ class DimapBand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DimapTiePoints:
+    """One tie-point grid of the header.
+
+    Parameters
+    ----------
+    header : name of its ENVI header relative to the .dim file
+    shape : nodes (rows, cols)
+    first : (line, pixel) of the first node, 0 = centre of the product's first pixel
+    step : lines and pixels between nodes
+    cyclic : angles that jump by 360 degrees somewhere
+    """
+
+    name: str
+    unit: str
+    header: str
+    shape: tuple[int, int]
+    first: tuple[float, float]
+    step: tuple[float, float]
+    cyclic: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TiePoints:
+    """A tie-point grid with its values, float32 (rows, cols)."""
+
+    grid: DimapTiePoints
+    values: NDArray[np.float32]
+
+    def at(self, line: Floats, pixel: Floats) -> Floats:
+        """Bilinear values, float64 (...), at positions in the product (0 = centre of the first pixel); straight on beyond the grid."""
+        place = []
+        for value, first, step, count in zip((line, pixel), self.grid.first, self.grid.step, self.grid.shape, strict=True):
+            at = (np.asarray(value, np.float64) - first) / step
+            node = np.clip(np.floor(at), 0, max(count - 2, 0)).astype(np.int64)
+            place.append((node, np.minimum(node + 1, count - 1), at - node))
+        (row, below, down), (col, right, across) = place
+        corner = self.values[row, col].astype(np.float64)
+        others = [self.values[at].astype(np.float64) - corner for at in ((row, right), (below, col), (below, right))]
+        if self.grid.cyclic:
+            others = [other - 360.0 * np.round(other / 360.0) for other in others]
+        change = others[0] * across * (1 - down) + others[1] * (1 - across) * down + others[2] * across * down
+        found = corner + change
+        return (found + 180.0) % 360.0 - 180.0 if self.grid.cyclic else found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dimap:
     """A header; `grid` is None for a product in radar geometry, times are None where they are not told."""
 
     name: str
+    shape: tuple[int, int]
     grid: MapGrid | None
     bands: tuple[DimapBand, ...]
+    tie_points: tuple[DimapTiePoints, ...]
     start_utc: np.datetime64 | None
     stop_utc: np.datetime64 | None
     metadata: dict[str, str]
@@ -81,8 +132,10 @@ def parse_dimap(content: bytes, where: object) -> Dimap:
         metadata[node.get("name", "")] = (node.text or "").strip()
     return Dimap(
         name=_text(root, "Dataset_Id/DATASET_NAME"),
+        shape=shape,
         grid=_grid(root, shape, where),
         bands=tuple(_band(info, headers, where) for info in infos),
+        tie_points=_tie_points(root, where),
         start_utc=_time(_text(root, "Production/PRODUCT_SCENE_RASTER_START_TIME")),
         stop_utc=_time(_text(root, "Production/PRODUCT_SCENE_RASTER_STOP_TIME")),
         metadata=metadata,
@@ -110,6 +163,20 @@ def open_bands(header: Dimap, grid: MapGrid, dim: Member, beside: Sequence[Membe
         _check_envi(band, envi)
         raster = image.raster([envi])
         found[band.name] = replace(raster, grid=grid, bands=(band.name,))
+    return found
+
+
+def read_tie_points(header: Dimap, dim: Member, beside: Sequence[Member] = ()) -> dict[str, TiePoints]:
+    """The tie-point grids of a product, by name; parameters and errors as of `open_bands`."""
+    found = {}
+    for grid in header.tie_points:
+        envi = _beside(dim, beside, grid.header)
+        band = DimapBand(
+            name=grid.name, unit=grid.unit, header=grid.header, shape=grid.shape, dtype="float32", nodata=None, factor=1.0, offset=0.0
+        )
+        _check_envi(band, envi)
+        image = _beside(dim, beside, grid.header.removesuffix(".hdr") + ".img")
+        found[grid.name] = TiePoints(grid=grid, values=image.raster([envi]).read()[0])
     return found
 
 
@@ -179,6 +246,33 @@ def _band(info: Any, headers: dict[str, str], where: object) -> DimapBand:
         factor=_number(info, "SCALING_FACTOR", where, 1.0),
         offset=_number(info, "SCALING_OFFSET", where, 0.0),
     )
+
+
+def _tie_points(root: Any, where: object) -> tuple[DimapTiePoints, ...]:
+    headers = {}
+    for node in root.findall("Data_Access/Tie_Point_Grid_File"):
+        path = node.find("TIE_POINT_GRID_FILE_PATH")
+        headers[_text(node, "TIE_POINT_GRID_INDEX")] = path.get("href", "") if path is not None else ""
+    found = []
+    for info in root.findall("Tie_Point_Grids/Tie_Point_Grid_Info")[:_MOST_BANDS]:
+        name, index = _text(info, "TIE_POINT_GRID_NAME"), _text(info, "TIE_POINT_GRID_INDEX")
+        if not headers.get(index):
+            continue  # of a GeoTIFF
+        offset, step = ([_number(info, f"{key}_{axis}", where, math.nan) for axis in "YX"] for key in ("OFFSET", "STEP"))
+        if not (all(map(math.isfinite, (*offset, *step))) and min(step) > 0) or _text(info, "DATA_TYPE") != "float32":
+            raise InputError(f"the tie-point grid '{name}' has no place", where, "the header is damaged")
+        found.append(
+            DimapTiePoints(
+                name=name,
+                unit=_text(info, "PHYSICAL_UNIT"),
+                header=headers[index],
+                shape=(_count(info, "NROWS", where), _count(info, "NCOLS", where)),
+                first=(offset[0] - 0.5, offset[1] - 0.5),
+                step=(step[0], step[1]),
+                cyclic=_text(info, "CYCLIC") == "true",
+            )
+        )
+    return tuple(found)
 
 
 def _beside(dim: Member, beside: Sequence[Member], name: str) -> Member:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 _CHUNK_LINES = 512
 _COPY_BYTES = 1 << 22
+_STRIP_PX = 1 << 18  # samples of a channel that are read at once for the products of channels
 
 
 class Tables(Mapping[str, T], Generic[T]):
@@ -204,13 +205,49 @@ class Scene:
             return np.asarray(power, np.float32)
         good = np.isfinite(power)
         power[~good] = 0.0
-        total, count = np.zeros(window.shape), np.zeros(window.shape, np.int32)
-        for row in range(down):
-            for col in range(across):
-                total += power[row::down, col::across]
-                count += good[row::down, col::across]
+        total, count = _sum_looks(power, self.looks), _sum_looks(good, self.looks)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(2 * count >= down * across, total / count, np.nan).astype(np.float32)
+
+    def products(self, polarisations: Sequence[str], window: Window) -> NDArray[np.complex64]:
+        """Mean over the looks of s_i conj(s_j) of complex samples before calibration, complex64 (n, n, rows, cols).
+
+        The diagonal is `power`. NaN where any of the polarisations has no data, and where less than half of a pixel's looks
+        have data in all of them. As much is read at once as a strip needs, whatever the window and the looks.
+        """
+        if self.pixels != "complex":
+            raise InputError(f"a {self.product_type} image has no phase", self.path, "give a single look complex product")
+        if window.clip(self.shape) != window:
+            raise ValueError(f"{window} is not inside of an image of {self.shape}")
+        out = np.empty((len(polarisations), len(polarisations), *window.shape), np.complex64)
+        step = max(1, _STRIP_PX // (self.looks[0] * self.looks[1] * window.cols))
+        for first in range(0, window.rows, step):
+            strip = Window(row=window.row + first, col=window.col, rows=min(step, window.rows - first), cols=window.cols)
+            self._products(polarisations, strip, out[:, :, first : first + strip.rows])
+        return out
+
+    def _products(self, polarisations: Sequence[str], window: Window, out: NDArray[np.complex64]) -> None:
+        down, across = self.looks
+        fine = Window(row=window.row * down, col=window.col * across, rows=window.rows * down, cols=window.cols * across)
+        samples = [np.asarray(self._stored(name, fine)) for name in polarisations]
+        with np.errstate(over="ignore", invalid="ignore"):
+            powers = [np.square(one.real, dtype=np.float32) + np.square(one.imag, dtype=np.float32) for one in samples]
+            good = np.logical_and.reduce([np.isfinite(power) & (power != 0) for power in powers])
+        for one, power in zip(samples, powers, strict=True):
+            one[~good], power[~good] = 0.0, 0.0
+        count = _sum_looks(good, self.looks)
+
+        def mean(values: NDArray[np.float32]) -> NDArray[np.float64]:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                return np.where(2 * count >= down * across, _sum_looks(values, self.looks) / count, np.nan)
+
+        for i, first in enumerate(samples):
+            out[i, i] = mean(powers[i])
+            for j, second in enumerate(samples[i + 1 :], i + 1):
+                # by parts: how numpy rounds a complex product depends on where in memory the numbers lie
+                out[i, j].real = mean(first.real * second.real + first.imag * second.imag)
+                out[i, j].imag = mean(first.imag * second.real - first.real * second.imag)
+                out[j, i] = out[i, j].conj()
 
     def multilooked(self, looks: tuple[int, int]) -> Scene:
         """The scene with the mean power of so many lines and pixels in one; what is left over at the ends is cut off.
@@ -322,6 +359,16 @@ class Scene:
                 raise InputError(f"the image holds {image.dtype}, not the unsigned integers of a GRD", image.path)
             self._images[polarisation] = image
         return self._images[polarisation]
+
+
+def _sum_looks(values: NDArray[Any], looks: tuple[int, int]) -> NDArray[np.float64]:
+    """Sum of the values in each box of so many lines and pixels, float64, added in one order."""
+    down, across = looks
+    total = np.zeros((values.shape[0] // down, values.shape[1] // across))
+    for row in range(down):
+        for col in range(across):
+            total += values[row::down, col::across]
+    return total
 
 
 def _inflate(measurement: Measurement, folder: Path) -> Path:

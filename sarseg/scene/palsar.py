@@ -13,23 +13,33 @@ from sarseg.errors import InputError
 from sarseg.radar.ellipsoid import EllipsoidMap, ImageGrid, geodetic_of
 from sarseg.radar.geometry import RadarGrid, ecef_from_geodetic, on_ellipsoid, zero_doppler
 from sarseg.radar.orbit import Floats
+from sarseg.raster import palsar_records as records
 from sarseg.raster.archive import Member, is_archive, list_members
 from sarseg.raster.ceos import CeosImage, Record, Source, big_endian, read_layout, walk
-from sarseg.scene import palsar_records as records
+from sarseg.raster.palsar import (
+    LEADER_BYTES,
+    SUMMARY_TEXT_BYTES,
+    VOLUME_BYTES,
+    line_polarisation,
+    same_time,
+    scene_times,
+    source_of,
+    summary_text,
+)
 from sarseg.scene.model import GeolocationGrid, Measurement, Scene, Tables
 from sarseg.scene.palsar_calibration import factor_db, make_calibration, map_incidence, slant_incidence
 from sarseg.scene.palsar_geometry import ellipsoid_grid, incidence_rad, map_of, slant_grid
 from sarseg.scene.palsar_leader import Leader, read_leader
 
-_NAME = re.compile(r"^(VOL|LED|TRL|IMG-(?:HH|HV|VH|VV))-(.+)$")
+_NAME = re.compile(r"^(VOL|LED|TRL|IMG-(?:HH|HV|VH|VV))-(.+)(?<!\.tif)(?<!\.tiff)$")
+_ON_MAP = re.compile(r"[LR](2\.1|3\.1)[A-Z_]{3}$")
 _SCAN = re.compile(r"-F\d$")
 _PATH_PRODUCT = re.compile(r"^PSR2-SLTR_|^facter_m\.dat$|^sar\.\w+$", re.IGNORECASE)
 _ORDER = ("VV", "HH", "VH", "HV")  # co-polarised first
 _LINES_APART = 1.5
 _POINTS = 11
-_CENTRE_S, _CENTRE_M = 1.0, 20_000.0
+_CENTRE_M = 20_000.0
 _ANGLE_DEG = 0.5
-_TEXT_BYTES, _VOLUME_BYTES, _LEADER_BYTES = 1 << 20, 1 << 20, 64 << 20
 _FINE_HZ = 24e6  # PALSAR samples single polarisation with 32 MHz, others with 16
 _AGAIN = "download the product again"
 
@@ -75,8 +85,9 @@ class _Volume:
 
 
 def is_palsar(path: Path) -> bool:
-    """Whether a file, a folder or an archive has the names of a CEOS product of PALSAR."""
-    return _files(path) is not None
+    """Whether a file, a folder or an archive has the names of a CEOS product of PALSAR that is not orthorectified."""
+    files = _files(path)
+    return files is not None and not _ON_MAP.search(files.name)
 
 
 def open_palsar(path: Path) -> Scene | None:
@@ -139,25 +150,15 @@ def _choose(root: Path, members: Iterable[Member]) -> _Files | None:
     return _Files(
         root=root,
         name=name,
-        of={kind: _source(member) for kind, member in kinds.items()},
-        summary=None if summary is None else _source(summary),
-    )
-
-
-def _source(member: Member) -> Source:
-    if member.kind == "/vsitar/":
-        raise InputError("a CEOS product in a tar archive is not read in place", member.root, "unpack it")
-    return (
-        Source(path=str(member.root.absolute()), member=member.name)
-        if member.kind
-        else Source(path=str((member.root / member.name).absolute()))
+        of={kind: source_of(member) for kind, member in kinds.items()},
+        summary=None if summary is None else source_of(summary),
     )
 
 
 def _read(files: _Files) -> Scene:
     volume = _volume(files)
     led = files.of["LED"]
-    leader = read_leader(led.read(_LEADER_BYTES), led.where, esa=volume.esa)
+    leader = read_leader(led.read(LEADER_BYTES), led.where, esa=volume.esa)
     if leader.wide and leader.form == "slant":
         raise InputError("a ScanSAR product of level 1.1 is not supported", files.root, "order level 1.5")
     images, image_notes = _images(files, leader, volume)
@@ -218,7 +219,7 @@ def _volume(files: _Files) -> _Volume:
     source = files.of.get("VOL")
     if source is None:
         return _Volume()
-    raw = walk(source.read(_VOLUME_BYTES), source.where)
+    raw = walk(source.read(VOLUME_BYTES), source.where)
     if not raw:
         raise InputError("the file is empty", source.where, _AGAIN)
     head = raw[0].decoded(records.VOLUME)
@@ -281,8 +282,7 @@ def _check_lines(images: dict[str, CeosImage], grid: RadarGrid) -> tuple[str, ..
     started: dict[str, float] = {}
     for name, image in images.items():
         prefix = image.prefixes(step=image.layout.lines)[:1]
-        codes = int(big_endian(prefix, 52, 2)[0]), int(big_endian(prefix, 54, 2)[0])
-        letters = "".join({0: "H", 1: "V"}.get(code, "?") for code in codes)
+        letters = line_polarisation(image)
         if name not in (letters, letters[::-1]):
             notes.append(f"{name}: its lines say {letters}")
         started[name] = float(big_endian(prefix, 44, 4)[0]) / 1e3
@@ -353,12 +353,10 @@ def _times(files: _Files, leader: Leader, grid: ImageGrid, points: GeolocationGr
         ends = np.sort(grid.line_time_s(np.array([0.0, grid.shape[0] - 1.0])))
         return _at(leader, ends[0]), _at(leader, ends[1]), ()
     notes: tuple[str, ...] = ()
-    text = summary_text(files.summary) if files.summary is not None else {}
-    times = [_summary_time(text.get(f"Img_Scene{name}DateTime", "")) for name in ("Start", "Center", "End")]
-    start, centre, stop = times
-    if start is not None and centre is not None and stop is not None and start <= centre <= stop:
-        if abs(float((centre - leader.centre_utc).astype(np.int64)) / 1e6) <= _CENTRE_S:
-            return start, stop, ()
+    times = None if files.summary is None else scene_times(summary_text(files.summary.read(SUMMARY_TEXT_BYTES)))
+    if times is not None:
+        if same_time(times[1], leader.centre_utc):
+            return times[0], times[2], ()
         notes = ("summary.txt belongs to another scene: not used",)
     middle = (np.abs(points.line - np.median(points.line)) < 1) | (np.abs(points.pixel - np.median(points.pixel)) < 1)
     inner: Floats = points.time_s[middle]
@@ -367,17 +365,3 @@ def _times(files: _Files, leader: Leader, grid: ImageGrid, points: GeolocationGr
 
 def _at(leader: Leader, t_s: float) -> np.datetime64:
     return leader.centre_utc + np.timedelta64(round(float(t_s) * 1e6), "us")
-
-
-def summary_text(source: Source) -> dict[str, str]:
-    """Lines `Key="value"` of a `summary.txt`."""
-    content = source.read(_TEXT_BYTES).decode("latin-1")
-    return dict(re.findall(r'^(\w+)="([^"\n]*)"\s*$', content, re.MULTILINE))
-
-
-def _summary_time(text: str) -> np.datetime64 | None:
-    found = re.fullmatch(r"(\d{4})(\d\d)(\d\d) (\d\d:\d\d:\d\d\.\d{3})", text.strip())
-    try:
-        return None if found is None else np.datetime64(f"{found[1]}-{found[2]}-{found[3]}T{found[4]}", "us")
-    except ValueError:
-        return None

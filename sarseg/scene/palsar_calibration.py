@@ -9,15 +9,14 @@ from sarseg.radar.ellipsoid import EllipsoidMap
 from sarseg.radar.geometry import RadarGrid, ecef_from_geodetic, on_ellipsoid, zero_doppler
 from sarseg.radar.lut import Calibration, LineTimes, LutVector, Quantity
 from sarseg.radar.orbit import Floats, Orbit
+from sarseg.raster.palsar import OTHER_WIDE_DB, STANDARD_DB, WIDE_UNTIL
 from sarseg.scene.palsar_geometry import incidence_rad
 from sarseg.scene.palsar_leader import Leader
 
 _SLC_DB = -32.0
 _NODES = 33, 65  # lines and pixels with an angle; between them it is linear to a ten-thousandth of a dB
-_STANDARD_DB = -83.0
 _SAME_DB = 0.005
 _NEW_FROM = np.datetime64("2009-01-09")
-_W2_UNTIL = np.datetime64("2016-09-29")
 
 _OLD_DB: dict[tuple[str, float, str], float] = {
     ("FBS", 9.9, "HH"): -83.16,
@@ -38,11 +37,11 @@ _OLD_PLR_DB = -83.40
 def published_db(leader: Leader, mode: str, polarisation: str, processed: np.datetime64 | None) -> tuple[float, ...]:
     """Factors that JAXA has published for such a product, usually one; empty = unknown."""
     if leader.mission == "ALOS2":
-        return (_STANDARD_DB, -79.0) if leader.wide and (processed is None or processed < _W2_UNTIL) else (_STANDARD_DB,)
+        return (STANDARD_DB, OTHER_WIDE_DB) if leader.wide and (processed is None or processed < WIDE_UNTIL) else (STANDARD_DB,)
     if processed is None:
         return ()
     if processed >= _NEW_FROM:
-        return (_STANDARD_DB,)
+        return (STANDARD_DB,)
     off_nadir = leader.summary.maybe("off_nadir_deg")
     if mode == "PLR" and off_nadir is not None and abs(off_nadir - 21.5) < 0.2:
         return (_OLD_PLR_DB,)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
@@ -19,6 +18,7 @@ from sarseg.radar.ellipsoid import EllipsoidGrid, EllipsoidMap, ImageWords, fit_
 from sarseg.radar.geometry import Doppler, RadarGrid, Side, doppler_of, ecef_from_geodetic, range_doppler
 from sarseg.radar.orbit import Floats, Orbit
 from sarseg.raster.ceos import CeosImage, big_endian
+from sarseg.raster.palsar import utm_grid
 from sarseg.scene.palsar_leader import Coefficients, Leader
 
 FITS_S = 0.005
@@ -126,7 +126,8 @@ def map_of(leader: Leader, shape: tuple[int, int]) -> tuple[EllipsoidMap, tuple[
     notes: tuple[str, ...] = ()
     chosen: EllipsoidMap | None = by_polynomial
     if leader.form == "geocoded" and projection.text("projection").upper().startswith("UTM"):
-        chosen = _utm_map(leader, shape) or by_polynomial
+        grid = utm_grid(projection, shape)
+        chosen = by_polynomial if grid is None else ProjectedMap(grid=grid)
     if chosen is None:
         raise InputError("no coordinate coefficients and no UTM grid: it cannot be known where the pixels lie", leader.where, _AGAIN)
     notes += _check_corners(leader, chosen)
@@ -137,30 +138,6 @@ def map_of(leader: Leader, shape: tuple[int, int]) -> tuple[EllipsoidMap, tuple[
         if not off <= _MAPS_APART_PX:
             raise InputError(f"polynomials and UTM grid are {off:.1f} pixels apart", leader.where, _AGAIN)
     return chosen, notes
-
-
-def _utm_map(leader: Leader, shape: tuple[int, int]) -> ProjectedMap | None:
-    """The grid between the corner pixels' centres, None where one is blank; the record's "centre of projection" is no central meridian."""
-    projection = leader.projection
-    assert projection is not None
-    zone = projection.text("utm_zone")
-    if not (zone.isdecimal() and 1 <= int(zone) <= 60):
-        raise InputError(f"UTM zone '{zone}'", projection.where, _AGAIN)
-    crs = CRS.from_epsg((32700 if projection.number("false_northing_m") > 0 else 32600) + int(zone))
-    corners = projection.numbers("corner_northing_easting_m").reshape(4, 2)
-    if not np.isfinite(corners).all():
-        return None
-    (top_left, top_right, bottom_right, bottom_left), (lines, pixels) = corners[:, ::-1], shape
-    by_pixel, by_line = (top_right - top_left) / max(1, pixels - 1), (bottom_left - top_left) / max(1, lines - 1)
-    if np.linalg.norm(top_left + (pixels - 1) * by_pixel + (lines - 1) * by_line - bottom_right) > np.linalg.norm(by_pixel) / 2:
-        raise InputError("the corners of the map are no rectangle", projection.where, _AGAIN)
-    for name, step in (("pixel_spacing_m", by_pixel), ("line_spacing_m", by_line)):
-        if abs(projection.number(name) - np.linalg.norm(step)) > 1e-3 * projection.number(name):
-            raise InputError(f"{name} is {projection.number(name):g}, the corners say {np.linalg.norm(step):g}", projection.where, _AGAIN)
-    origin = top_left - (by_pixel + by_line) / 2.0
-    return ProjectedMap(
-        grid=MapGrid(crs=crs, transform=Affine(by_pixel[0], by_line[0], origin[0], by_pixel[1], by_line[1], origin[1]), shape=shape)
-    )
 
 
 def _corner_pixels(shape: tuple[int, int]) -> tuple[Floats, Floats]:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from sarseg.constants import SPEED_OF_LIGHT_M_S, WGS84_A_M, WGS84_E2
+from sarseg.constants import SPEED_OF_LIGHT_M_S
 from sarseg.errors import InputError
 from sarseg.radar.ellipsoid import geodetic_of
 from sarseg.radar.geometry import Side
 from sarseg.radar.orbit import Floats, Orbit
-from sarseg.raster.ceos import Layout, RawRecord, Record, walk
-from sarseg.scene import palsar_records as records
+from sarseg.raster import palsar_records as records
+from sarseg.raster.ceos import RawRecord, Record, walk
+from sarseg.raster.palsar import centre_utc, check_ellipsoid, factor_db, maybe_record, mission_of, one_record, within
 
 Form = Literal["slant", "georeferenced", "geocoded"]
 
-_ELLIPSOID_M = 1.0  # more is another datum
 _HERMITE_M = 60.0  # two-point Hermite over two steps of 60 s is wrong by 5.5 m on a real orbit (docs/palsar.md 5)
 _SPEED_M_S = (6_500.0, 8_500.0)
 _RADIUS_M = (6_900_000.0, 7_300_000.0)
-_FACTOR_DB = (-150.0, 0.0)
 _AGAIN = "the leader is damaged, or of a kind that is not known: download the product again"
 
 
@@ -122,18 +120,18 @@ def _read_leader(content: bytes, where: str, esa: bool) -> Leader:
     if not raw:
         raise InputError("the file is empty", where, _AGAIN)
     raw[0].decoded(records.LEADER)
-    summary = _one(raw, records.SUMMARY, where)
-    projection = _maybe(raw, records.MAP_PROJECTION)
-    level, mission = _level(summary, where), _mission(summary, where)
-    centre_utc = _centre_utc(summary)
-    _check_ellipsoid(summary)
-    orbit = read_orbit(_one(raw, records.PLATFORM, where), centre_utc)
+    summary = one_record(raw, records.SUMMARY, where)
+    projection = maybe_record(raw, records.MAP_PROJECTION)
+    level, mission = _level(summary, where), mission_of(summary, where)
+    epoch_utc = centre_utc(summary)
+    check_ellipsoid(summary)
+    orbit = read_orbit(one_record(raw, records.PLATFORM, where), epoch_utc)
     sensor = summary.text("sensor")
     wide = (mission == "ALOS2" and sensor[10:12] in ("08", "09")) or summary.text("scene_id").startswith("ALPSRS")
     form, notes = _form(level, projection, where)
     coefficients, lacking = _coefficients(raw, _reference(summary, orbit), where)
     side, side_note = _side(summary)
-    radiometric = _maybe(raw, records.RADIOMETRIC)
+    radiometric = maybe_record(raw, records.RADIOMETRIC)
     return Leader(
         scene_id=summary.text("scene_id") or "unnamed",
         mission=mission,
@@ -141,50 +139,20 @@ def _read_leader(content: bytes, where: str, esa: bool) -> Leader:
         form=form,
         esa=esa or summary.text("system").upper().startswith("ESA"),
         wide=wide,
-        centre_utc=centre_utc,
+        centre_utc=epoch_utc,
         orbit=orbit,
         absolute_orbit=int(summary.text("orbit")) if summary.text("orbit").isdecimal() else None,
         look_side=side,
-        wavelength_m=_within(summary, "wavelength_m", (0.2, 0.28)),
-        prf_hz=_within(summary, "prf_hz", (500.0, 10_000.0)),
-        range_sampling_hz=_within(summary, "range_sampling_hz", (5e6, 250e6)),
-        factor_db=_factor_db(radiometric),
+        wavelength_m=within(summary, "wavelength_m", (0.2, 0.28)),
+        prf_hz=within(summary, "prf_hz", (500.0, 10_000.0)),
+        range_sampling_hz=within(summary, "range_sampling_hz", (5e6, 250e6)),
+        factor_db=factor_db(radiometric),
         coefficients=coefficients,
         summary=summary,
         projection=projection,
         notes=(*notes, *side_note, *lacking),
         where=where,
     )
-
-
-def _one(raw: tuple[RawRecord, ...], kind: Layout, where: str) -> Record:
-    found = _maybe(raw, kind)
-    if found is None:
-        raise InputError(f"no {kind.name} record", where, _AGAIN)
-    return found
-
-
-def _maybe(raw: tuple[RawRecord, ...], kind: Layout) -> Record | None:
-    found = [record for record in raw if record.type == kind.type]
-    return found[0].decoded(kind) if found else None
-
-
-def _within(record: Record, name: str, bounds: tuple[float, float]) -> float:
-    value = record.number(name)
-    if not bounds[0] <= value <= bounds[1]:
-        raise InputError(f"{name} is {value:g}, not within {bounds[0]:g} and {bounds[1]:g}", record.where, _AGAIN)
-    return value
-
-
-def _mission(summary: Record, where: str) -> Literal["ALOS", "ALOS2"]:
-    words = f"{summary.text('scene_id')} {summary.text('mission')} {summary.text('sensor')}".upper()
-    if "ALOS4" in words or "ALOS-4" in words:
-        raise InputError("PALSAR-3 (ALOS-4) is not supported", where, "give a product of ALOS or ALOS-2")
-    if "ALOS2" in words or "ALOS-2" in words:
-        return "ALOS2"
-    if "ALPSR" in words or "ALOS" in words or "PALSAR" in words:
-        return "ALOS"
-    raise InputError(f"a CEOS product of '{summary.text('mission')}', not of ALOS", where, "give a PALSAR or PALSAR-2 product")
 
 
 def _level(summary: Record, where: str) -> str:
@@ -194,7 +162,9 @@ def _level(summary: Record, where: str) -> str:
     if level == "1.0":
         raise InputError("level 1.0 (raw signal data) is not supported", where, "order the scene as level 1.1 or 1.5")
     if level in ("2.1", "3.1"):
-        raise InputError(f"level {level} (orthorectified) is not in radar geometry and not supported", where, "give level 1.1 or 1.5")
+        raise InputError(
+            f"level {level} (orthorectified) is not in radar geometry", where, "it needs no preprocessing: use it as a product on the map"
+        )
     return level
 
 
@@ -205,8 +175,7 @@ def _form(level: str, projection: Record | None, where: str) -> tuple[Form, tupl
         return "slant", ()
     if level == "1.1":
         return "slant", ("a level 1.1 leader with a map projection record: the record is not used",)
-    if abs(projection.number("semi_major_m") - WGS84_A_M) > _ELLIPSOID_M:
-        raise InputError(f"the map's ellipsoid is {projection.text('ellipsoid')}, not GRS80 or WGS84", projection.where)
+    check_ellipsoid(projection)
     word = projection.text("descriptor").upper()
     if word.startswith(("GEOCODED", "GEC")):
         return "geocoded", ()
@@ -214,38 +183,11 @@ def _form(level: str, projection: Record | None, where: str) -> tuple[Form, tupl
     return "georeferenced", () if known else (f"map descriptor '{word}' is unknown here: taken as georeferenced",)
 
 
-def _centre_utc(summary: Record) -> np.datetime64:
-    text = summary.text("centre_time")
-    found = re.fullmatch(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d{1,6})?", text)
-    try:
-        if found is None:
-            raise ValueError(text)
-        year, month, day, hour, minute, second, rest = found.groups()
-        return np.datetime64(f"{year}-{month}-{day}T{hour}:{minute}:{second}.{(rest or '0').ljust(6, '0')}", "us")
-    except ValueError as error:
-        raise InputError(f"scene centre time is '{text[:32]}'", summary.where, _AGAIN) from error
-
-
-def _check_ellipsoid(summary: Record) -> None:
-    wanted = WGS84_A_M, WGS84_A_M * np.sqrt(1.0 - WGS84_E2)
-    for name, value in zip(("semi_major_m", "semi_minor_m"), wanted, strict=True):
-        found = summary.maybe(name)
-        if found is not None and abs(found - value) > _ELLIPSOID_M:
-            raise InputError(f"the ellipsoid is {summary.text('ellipsoid')} with {name} {found:.1f}, not GRS80 or WGS84", summary.where)
-
-
 def _side(summary: Record) -> tuple[Side, tuple[str, ...]]:
     angle = summary.maybe("clock_angle_deg")
     if angle is None or not np.isfinite(angle) or abs(abs(angle) - 90.0) > 1.0:
         return "right", () if angle is None else (f"clock angle {angle:g}: taken as right-looking",)
     return ("right" if angle > 0 else "left"), ()
-
-
-def _factor_db(radiometric: Record | None) -> float | None:
-    value = None if radiometric is None else radiometric.maybe("factor_db")
-    if radiometric is None or value is None or value == 0.0 or not np.isfinite(value):
-        return None
-    return _within(radiometric, "factor_db", _FACTOR_DB)
 
 
 def read_orbit(platform: Record, epoch_utc: np.datetime64) -> Orbit:
@@ -258,7 +200,7 @@ def read_orbit(platform: Record, epoch_utc: np.datetime64) -> Orbit:
         midnight_s = float((np.datetime64(date, "us") - epoch_utc).astype(np.int64)) / 1e6
     except ValueError as error:
         raise InputError("the date of the orbit is no date", platform.where, _AGAIN) from error
-    interval_s = _within(platform, "interval_s", (0.5, 300.0))
+    interval_s = within(platform, "interval_s", (0.5, 300.0))
     t_s = midnight_s + platform.number("first_s") + interval_s * np.arange(count)
     position = np.stack([platform.numbers(name, count) for name in ("x_m", "y_m", "z_m")], axis=1)
     velocity = np.stack([platform.numbers(name, count) for name in ("vx_m_s", "vy_m_s", "vz_m_s")], axis=1)
