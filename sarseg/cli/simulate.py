@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from sarseg.cli.common import echo_json, progress_bar
+from sarseg.cli.simulate_jaxa import jaxa_mosaic
 
 
 @click.group("simulate")
@@ -17,6 +19,9 @@ def command() -> None:
     The product is in the agency's format; beside it lie the truth (truth.tif), the heights (dem.tif, ellipsoidal) and the
     classes' backscatter.
     """
+
+
+command.add_command(jaxa_mosaic)
 
 
 def _window(_context: click.Context, _option: click.Parameter, value: tuple[int, int, int, int] | None) -> Any:
@@ -30,24 +35,67 @@ def _window(_context: click.Context, _option: click.Parameter, value: tuple[int,
     return Window(row=line, col=pixel, rows=lines, cols=pixels)
 
 
+_LANDSCAPE = (
+    click.option("-o", "--output", "out", type=click.Path(path_type=Path), required=True, help="Folder for the product and its truth."),
+    click.option("--seed", type=click.IntRange(min=0), help="Of landscape and speckle.  [default: 1]"),
+    click.option("--size", "size_px", type=click.IntRange(32, 8192), help="Side of the made-up landscape, pixels of 10 m.  [default: 800]"),
+    click.option("--centre", type=float, nargs=2, metavar="LON LAT", help="Middle of the made-up landscape, degrees."),
+    click.option(
+        "--relief", "relief_m", type=click.FloatRange(min=0.0), help="Range of the made-up heights, metres; 0 is flat.  [default: 80]"
+    ),
+    click.option("--slope", "steepest_deg", type=click.FloatRange(0.0, 60.0), help="Steepest made-up slope, degrees, instead of --relief."),
+    click.option("--field", "field_ha", type=click.FloatRange(0.1, 400.0), help="Median size of a made-up field, ha.  [default: 15]"),
+    click.option("--variation", type=click.Choice(["full", "fields", "none"]), help="Spread within classes.  [default: full]"),
+    click.option(
+        "--landscape", "landscape_dir", type=click.Path(path_type=Path), help="Folder of an earlier run: its landscape is seen again."
+    ),
+    click.option("--dem", type=click.Path(path_type=Path), help="Heights to use instead of made-up ones (ellipsoidal, or with --geoid)."),
+    click.option("--landcover", type=click.Path(path_type=Path), help="Class raster to use with --dem; made up when absent."),
+    click.option("--geoid", type=click.Path(path_type=Path), help="Geoid grid of the DEM's heights (us_nga_egm96_15.tif)."),
+    click.option("--pass", "direction", type=click.Choice(["ascending", "descending"]), help="Of the orbit.  [default: ascending]"),
+)
+_WRITTEN = (
+    click.option("--zip", "zipped", is_flag=True, help="Zip the product, as downloads come."),
+    click.option("--json", "as_json", is_flag=True, help="Print the paths as JSON."),
+)
+
+
+def _all(options: tuple[Callable[..., Any], ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator that adds options in their order."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+def _options(kind: Any, given: dict[str, Any]) -> Any:
+    """The options of a simulation from the words that were given; what is absent keeps its default."""
+    from dataclasses import fields
+
+    from sarseg.simulate.options import LandscapeOptions
+
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if "centre" in chosen:
+        chosen["lon_deg"], chosen["lat_deg"] = chosen.pop("centre")
+    if "polarisations" in chosen:
+        chosen["polarisations"] = tuple(chosen["polarisations"].split("+"))
+    land = {one.name: chosen[one.name] for one in fields(LandscapeOptions) if one.name in chosen}
+    scene = {one.name: chosen[one.name] for one in fields(kind) if one.name in chosen}
+    return kind(**scene, landscape=LandscapeOptions(**land))
+
+
+def _say(paths: dict[str, Path], *, as_json: bool) -> None:
+    if as_json:
+        echo_json(paths)
+    else:
+        click.echo("\n".join(f"{name} {path}" for name, path in paths.items()))
+
+
 @command.command("sentinel1")
-@click.option("-o", "--output", "out", type=click.Path(path_type=Path), required=True, help="Folder for the product and its truth.")
-@click.option("--seed", type=click.IntRange(min=0), help="Of landscape and speckle.  [default: 1]")
-@click.option("--size", "size_px", type=click.IntRange(32, 8192), help="Side of the made-up landscape, pixels of 10 m.  [default: 800]")
-@click.option("--centre", type=float, nargs=2, metavar="LON LAT", help="Middle of the made-up landscape, degrees.")
-@click.option(
-    "--relief", "relief_m", type=click.FloatRange(min=0.0), help="Range of the made-up heights, metres; 0 is flat.  [default: 80]"
-)
-@click.option("--slope", "steepest_deg", type=click.FloatRange(0.0, 60.0), help="Steepest made-up slope, degrees, instead of --relief.")
-@click.option("--field", "field_ha", type=click.FloatRange(0.1, 400.0), help="Median size of a made-up field, ha.  [default: 15]")
-@click.option("--variation", type=click.Choice(["full", "fields", "none"]), help="Spread within classes.  [default: full]")
-@click.option(
-    "--landscape", "landscape_dir", type=click.Path(path_type=Path), help="Folder of an earlier run: its landscape is seen again."
-)
-@click.option("--dem", type=click.Path(path_type=Path), help="Heights to use instead of made-up ones (ellipsoidal, or with --geoid).")
-@click.option("--landcover", type=click.Path(path_type=Path), help="Class raster to use with --dem; made up when absent.")
-@click.option("--geoid", type=click.Path(path_type=Path), help="Geoid grid of the DEM's heights (us_nga_egm96_15.tif).")
-@click.option("--pass", "direction", type=click.Choice(["ascending", "descending"]), help="Of the orbit.  [default: ascending]")
+@_all(_LANDSCAPE)
 @click.option("--incidence", "incidence_deg", type=click.FloatRange(30.0, 46.0), help="At the middle, degrees.  [default: 39]")
 @click.option("--template", type=click.Path(path_type=Path), help="Product (SAFE or zip) whose annotation is kept and filled.")
 @click.option(
@@ -60,8 +108,7 @@ def _window(_context: click.Context, _option: click.Parameter, value: tuple[int,
 )
 @click.option("--polarisations", type=click.Choice(["VV", "VH", "VV+VH"]), help="[default: VV+VH, or what the template has]")
 @click.option("--no-speckle", "speckle", flag_value="none", help="Write the root of the expected power.")
-@click.option("--zip", "zipped", is_flag=True, help="Zip the product, as downloads come.")
-@click.option("--json", "as_json", is_flag=True, help="Print the paths as JSON.")
+@_all(_WRITTEN)
 def sentinel1(out: Path, as_json: bool, **given: Any) -> None:
     """Write a Sentinel-1 IW GRDH product over a known landscape.
 
@@ -71,23 +118,41 @@ def sentinel1(out: Path, as_json: bool, **given: Any) -> None:
 
     Example: sarseg simulate sentinel1 -o sim --seed 7 && sarseg simulate sentinel1 -o sim --landscape sim --pass descending
     """
-    from dataclasses import fields
-
-    from sarseg.simulate.options import LandscapeOptions, Sentinel1Options
+    from sarseg.simulate.options import Sentinel1Options
     from sarseg.simulate.sentinel1 import simulate_sentinel1
 
-    chosen = {name: value for name, value in given.items() if value is not None}
-    if "centre" in chosen:
-        chosen["lon_deg"], chosen["lat_deg"] = chosen.pop("centre")
-    if "polarisations" in chosen:
-        chosen["polarisations"] = tuple(chosen["polarisations"].split("+"))
-    land = {one.name: chosen[one.name] for one in fields(LandscapeOptions) if one.name in chosen}
-    scene = {one.name: chosen[one.name] for one in fields(Sentinel1Options) if one.name in chosen}
-    options = Sentinel1Options(**scene, landscape=LandscapeOptions(**land))
+    options = _options(Sentinel1Options, given)
     with progress_bar() as progress:
         written = simulate_sentinel1(out, options, progress)
     paths = {"product": written.safe, "dem": written.dem, "truth": written.truth, "legend": written.legend}
-    if as_json:
-        echo_json(paths)
-    else:
-        click.echo("\n".join(f"{name} {path}" for name, path in paths.items()))
+    _say(paths, as_json=as_json)
+
+
+@command.command("palsar")
+@_all(_LANDSCAPE)
+@click.option("--mission", type=click.Choice(["alos1", "alos2"]), help="PALSAR (2010) or PALSAR-2 (2020).  [default: alos2]")
+@click.option("--level", type=click.Choice(["1.1", "1.5"]), help="1.1 complex in slant range, 1.5 amplitude on the ground.  [default: 1.5]")
+@click.option("--geocoded", is_flag=True, help="Level 1.5 on a UTM map, not along the track.")
+@click.option("--polarisations", type=click.Choice(["HH", "HH+HV", "HH+HV+VH+VV"]), help="[default: HH+HV]")
+@click.option("--incidence", "incidence_deg", type=click.FloatRange(20.0, 50.0), help="At the middle, degrees.  [default: 39]")
+@click.option(
+    "--doppler", "doppler_hz", type=click.FloatRange(-500.0, 500.0), help="Of alos1, which is not zero-Doppler, Hz.  [default: 55]"
+)
+@click.option("--no-speckle", "speckle", flag_value=False, type=bool, default=None, help="Write the root of the expected power.")
+@_all(_WRITTEN)
+def palsar(out: Path, as_json: bool, **given: Any) -> None:
+    """Write a PALSAR or PALSAR-2 product (CEOS) over a known landscape.
+
+    Volume, leader, images, trailer and summary.txt have JAXA's records and names. Geometry, L-band backscatter by class,
+    polarisation and local incidence, noise and speckle are simulated; the polarisations of quad are correlated. The landscape
+    is that of simulate sentinel1 and simulate jaxa-mosaic with the same seed; --landscape takes the one of an earlier run.
+
+    Example: sarseg simulate palsar -o sim --mission alos1 --level 1.1 && sarseg preprocess sim/ALPSR* -o ard --dem sim/dem.tif
+    """
+    from sarseg.simulate.palsar import simulate_palsar
+    from sarseg.simulate.palsar_modes import PalsarOptions
+
+    options = _options(PalsarOptions, given)
+    with progress_bar() as progress:
+        written = simulate_palsar(out, options, progress)
+    _say({"product": written.product, "dem": written.dem, "truth": written.truth, "legend": written.legend}, as_json=as_json)

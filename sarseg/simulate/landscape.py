@@ -190,7 +190,7 @@ def read_landscape(folder: Path) -> Landscape:
     """Read back what `write_landscape` wrote; InputError when a part is absent."""
     missing = [name for name in (DEM_NAME, TRUTH_NAME, GAMMA0_NAME, LEGEND_NAME, TABLE_NAME) if not (folder / name).is_file()]
     if missing:
-        raise InputError(f"not a landscape: {', '.join(missing)} is not there", folder, "make one with sarseg simulate sentinel1")
+        raise InputError(f"not a landscape: {', '.join(missing)} is not there", folder, "make one with sarseg simulate")
     dem, truth = open_raster(folder / DEM_NAME), open_raster(folder / TRUTH_NAME)
     return Landscape(
         grid=truth.grid,

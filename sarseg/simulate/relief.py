@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sarseg.errors import InputError
 from sarseg.grid import MapGrid, transform_points
 from sarseg.rng import generator
 from sarseg.simulate.patterns import gaussian_field
@@ -77,6 +78,8 @@ def _posts(grid: MapGrid) -> MapGrid:
     corners_x = np.array([left - margin_m, right + margin_m, left - margin_m, right + margin_m])
     corners_y = np.array([bottom - margin_m, bottom - margin_m, top + margin_m, top + margin_m])
     lon_deg, lat_deg = transform_points(grid.crs, geographic, corners_x, corners_y)
+    if float(np.ptp(lon_deg)) > 180.0:
+        raise InputError("the landscape crosses the 180th meridian", hint="choose another --centre")
     step_deg = grid.spacing[0] / 111_320.0
     step_lon_deg = step_deg / math.cos(math.radians(float(np.abs(lat_deg).max())))
     bounds = (float(lon_deg.min()), float(lat_deg.min()), float(lon_deg.max()), float(lat_deg.max()))
