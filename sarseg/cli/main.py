@@ -29,6 +29,7 @@ COMMANDS = (
     ("export", "Write a trained MODEL as an ONNX or OpenVINO file."),
     ("mosaic", "Fuse maps into one."),
     ("assess", "Compare the map MAP (folder or class raster) with the truth."),
+    ("compare", "Measure how two products differ: shift, dB, masks."),
     ("run", "Run the whole line over a folder of downloads."),
     ("demo", "Show the whole line on simulated scenes in a few minutes."),
 )
