@@ -9,18 +9,24 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 
 from sarseg.batch import config
 from sarseg.batch.config import packaged_pipeline, read_pipeline
-from sarseg.batch.run import Outcome, find_downloads, run_pipeline
+from sarseg.batch.downloads import find_downloads
+from sarseg.batch.run import Outcome, run_pipeline
 from sarseg.batch.state import Ledger, Step, only_run
 from sarseg.errors import InputError, UsageError
+from sarseg.product.open import open_product
 
 STEPS = ("preprocess", "labels", "patches", "train", "predict", "mosaic", "assess")
 PIPELINE = """# a miniature
@@ -48,7 +54,9 @@ class Miniature:
         part.mkdir()
         (part / "content").write_text(step)
         self._perhaps_die(step, "half")
-        read = [(path / "content" if path.is_dir() else path).read_text() if isinstance(path, Path) else repr(path) for path in parts]
+        read = [
+            (path / "content" if path.is_dir() else path).read_text("latin-1") if isinstance(path, Path) else repr(path) for path in parts
+        ]
         (part / "content").write_text("\n".join([step, *read]))
         (part / "item.json").write_text(json.dumps({"id": final.name, "properties": {}, "assets": {}}))
         if final.exists():
@@ -68,6 +76,10 @@ class Miniature:
         name = scene.name.partition(".")[0]
         return self._publish("preprocess", out / f"{name}_{options.radiometry}", *dem, options, name=name)
 
+    def preprocess_snap(self, scene: Path, out: Path, *, dem: list[Path], options: Any, progress: Any) -> Path:
+        name = scene.name.partition(".")[0]
+        return self._publish("snap", out / f"{name}_{options.radiometry}", *dem, options, name=name)
+
     def label_product(self, source: Path, like: Path, out: Path, options: Any, *, legend: Any, progress: Any) -> Path:
         return self._publish("labels", out, source, like, name=f"labels {out.stem}")
 
@@ -78,7 +90,8 @@ class Miniature:
         return self._publish("train", out, dataset, options)
 
     def predict(self, model: Path, product: Path, out: Path, options: Any, progress: Any) -> Path:
-        return self._publish("predict", out / product.name, model, product, options, name=f"predict {product.name[0]}")
+        name = product.name if product.is_dir() else open_product(product).id
+        return self._publish("predict", out / name, model, product, options, name=f"predict {name[0]}")
 
     def mosaic(self, maps: list[Path], out: Path, options: Any, progress: Any) -> Path:
         return self._publish("mosaic", out, *maps, options)
@@ -91,6 +104,7 @@ class Miniature:
         for module, name in (
             ("scene.open", "open_scene"),
             ("ard.preprocess", "preprocess"),
+            ("ard.snap.engine", "preprocess_snap"),
             ("labels.resample", "label_product"),
             ("patches.store", "write_dataset"),
             ("train.loop", "train"),
@@ -209,6 +223,15 @@ def test_killed_in_each_step_and_repeated_gives_the_same_bytes(
     assert contents(out) == contents(tmp_path / "undisturbed")
 
 
+def test_the_other_engine_does_every_scene_anew(install: Callable[..., Miniature], downloads: Path, tmp_path: Path) -> None:
+    install()
+    run(downloads, tmp_path / "out")
+    (downloads / "line.yaml").write_text(PIPELINE + "engine: snap\n")
+    steps = install()
+    run(downloads, tmp_path / "out")
+    assert [call for call in steps.calls if call[0] in ("preprocess", "snap")] == [("snap", "A"), ("snap", "B")]
+
+
 def test_a_failed_scene_does_not_stop_the_others(install: Callable[..., Miniature], downloads: Path, tmp_path: Path) -> None:
     install(broken={"A": InputError("truncated", "A.SAFE")})
     outcome = run(downloads, tmp_path / "out")
@@ -270,12 +293,159 @@ def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
 def test_downloads_are_found_and_named(downloads: Path, tmp_path: Path) -> None:
     shutil.copy(downloads / "B.zip", downloads / "A.zip")
     (downloads / "C.SAFE.zip").write_text("c")
-    assert [path.name for path in find_downloads(downloads)] == ["A.SAFE", "B.zip", "C.SAFE.zip"]
+    assert [(one.name, one.path.name, one.ready) for one in find_downloads(downloads)] == [
+        ("A", "A.SAFE", False),
+        ("B", "B.zip", False),
+        ("C", "C.SAFE.zip", False),
+    ]
+    assert [one.name for one in find_downloads(downloads, [downloads / "B.zip"])] == ["A", "C"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no downloads in the folder"):
         find_downloads(tmp_path / "empty")
     with pytest.raises(InputError, match="no such folder"):
         find_downloads(tmp_path / "absent")
+
+
+HYP3 = "S1A_IW_20180128T161201_DVP_RTC30_G_gpuned_FD6A"
+OPERA = "OPERA_L2_RTC-S1_T137-292319-IW2_20211119T015858Z_20250830T120333Z_S1A_30_v1.0"
+
+
+def raster(path: Path, value: float = 0.1, description: str = "", dtype: str = "float32") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    profile = {"driver": "GTiff", "height": 8, "width": 9, "count": 1, "crs": "EPSG:32633", "transform": Affine(30, 0, 6e5, 0, -30, 5e6)}
+    with rasterio.open(path, "w", dtype=dtype, **profile) as file:
+        file.write(np.full((1, 8, 9), value, dtype))
+        if description:
+            file.set_band_description(1, description)
+    return path
+
+
+def hyp3(folder: Path, name: str = HYP3) -> Path:
+    for pol in ("VV", "VH"):
+        raster(folder / name / f"{name}_{pol}.tif")
+    return folder / name
+
+
+def zipped(folder: Path, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, f"{folder.name}/{file.name}")
+    return path
+
+
+def tile(folder: Path, name: str) -> Path:
+    """An archive of a name; what is in it is of no matter where nothing is opened."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"no archive")
+    return folder / name
+
+
+def found(folder: Path, *others: Path) -> set[tuple[str, str, bool]]:
+    return {(one.name, one.path.relative_to(folder.parent).as_posix(), one.ready) for one in find_downloads(folder, others)}
+
+
+def test_products_of_every_kind_are_found_beside_scenes(downloads: Path, tmp_path: Path) -> None:
+    made = hyp3(tmp_path / "made")
+    zipped(made, downloads / f"{HYP3}.zip")
+    zipped(made, downloads / "renamed.zip")
+    hyp3(downloads, HYP3.replace("20180128", "20180209"))
+    for pol in ("VV", "VH", "mask"):
+        raster(downloads / f"{OPERA}_{pol}.tif", 0, dtype="uint8" if pol == "mask" else "float32")
+    raster(downloads / "described.tif", description="Gamma0_VV_power")
+    raster(downloads / "asks.tif", -12.0, description="Gamma0_VV")
+    raster(downloads / "told.tif")
+    (downloads / "told.sarseg.yaml").write_text("bands: [HH]\nquantity: gamma0\nscale: power\n")
+    raster(downloads / "height.tif", description="height")
+    raster(downloads / "bare.tif", description="VV")
+    (downloads / "ours").mkdir()
+    (downloads / "ours" / "item.json").write_text("{}")
+    raster(downloads / "ours" / "VV.tif")
+    (downloads / "map").mkdir()
+    (downloads / "map" / "item.json").write_text("{}")
+    (downloads / "map" / "landcover.tif").write_text("")
+    for level, folder in (("1.5", downloads / "raw"), ("2.1", downloads / "flat"), ("2.1", downloads)):
+        folder.mkdir(exist_ok=True)
+        for part in ("LED", "IMG-HV", "IMG-HH"):
+            (folder / f"{part}-ALOS2123456780-230405-FBDR{level}GUA").write_text("")
+    tile(downloads / "fnf", "N23W161_20_FNF_F02DAR.tar.gz")
+    tile(downloads, "N23W161_20_FNF_F02DAR.tar.gz")
+    here = {
+        ("A", "A.SAFE", False),
+        ("B", "B.zip", False),
+        (HYP3, f"{HYP3}.zip", True),
+        ("renamed", "renamed.zip", True),
+        (HYP3.replace("20180128", "20180209"), HYP3.replace("20180128", "20180209"), True),
+        (OPERA, f"{OPERA}_VH.tif", True),
+        ("described", "described.tif", True),
+        ("asks", "asks.tif", True),
+        ("told", "told.tif", True),
+        ("ours", "ours", True),
+        ("raw", "raw", False),
+        ("flat", "flat", True),
+        ("ALOS2123456780-230405-FBDR2.1GUA", "IMG-HH-ALOS2123456780-230405-FBDR2.1GUA", True),
+    }
+    assert found(downloads) == {(name, f"downloads/{path}", ready) for name, path, ready in here}
+    assert ("told", "downloads/told.tif", True) not in found(downloads, downloads / "told.tif")
+
+
+def test_loose_tiles_of_the_mosaic_are_one_product(tmp_path: Path) -> None:
+    folder = tmp_path / "tiles"
+    first = tile(folder, "N23W161_20_MOS_F02DAR.tar.gz")
+    assert found(folder) == {("N23W161_20_MOS_F02DAR", f"tiles/{first.name}", True)}
+    tile(folder, "N23W162_20_MOS_F02DAR.tar.gz")
+    tile(folder / "2015", "N23W162_15_MOS_F02DAR.tar.gz")
+    assert found(folder) == {("tiles", "tiles", True), ("2015", "tiles/2015", True)}
+
+
+def test_packed_tars_are_unpacked_unless_files_lie_beside_them(tmp_path: Path) -> None:
+    folder = tmp_path / "tiles"
+    tars = [tile(folder, f"N23W16{at}_20_MOS_F02DAR.tar.gz") for at in (1, 2)]
+    other = tile(folder / "2015", "N23W162_15_MOS_F02DAR.tar.gz")
+    assert {one.name: one.packed for one in find_downloads(folder)} == {"tiles": tuple(tars), "2015": (other,)}
+    (folder / "N23W160_20_sl_HH_F02DAR.tif").write_text("")
+    assert {one.name: one.packed for one in find_downloads(folder)} == {"tiles": (), "2015": (other,)}
+
+
+def test_a_product_is_not_preprocessed_and_its_changes_are_seen(install: Callable[..., Miniature], downloads: Path, tmp_path: Path) -> None:
+    for path in (downloads / "B.zip", downloads / "A.SAFE" / "manifest.safe"):
+        path.unlink()
+    (downloads / "A.SAFE").rmdir()
+    zipped(hyp3(tmp_path / "made"), downloads / "P.zip")
+    told = raster(downloads / "Q.tif")
+    (downloads / "Q.sarseg.yaml").write_text("bands: [VV]\nquantity: gamma0\nscale: power\n")
+    (downloads / "line.yaml").write_text(PIPELINE.replace("dem: [dem.tif]\n", ""))
+    steps = install()
+    outcome = run(downloads, tmp_path / "out")
+    assert [name for name, _ in steps.calls] == ["labels", "labels", "patches", "train", "predict", "predict", "mosaic", "assess"]
+    assert outcome.products == (downloads / "P.zip", told)
+    assert outcome.maps == (tmp_path / "out" / "maps" / HYP3, tmp_path / "out" / "maps" / "Q")
+    for change, redone in (
+        (lambda: None, ""),
+        (lambda: os.utime(downloads / "P.zip", ns=(1, 1)), "labels P"),
+        (lambda: (downloads / "Q.sarseg.yaml").write_text("bands: [VV]\nquantity: gamma0\nscale: amplitude\n"), "labels Q"),
+    ):
+        change()
+        again = install()
+        run(downloads, tmp_path / "out")
+        assert [name for step, name in again.calls if step == "labels"] == ([redone] if redone else [])
+
+
+def test_the_same_product_twice_is_refused_once(install: Callable[..., Miniature], downloads: Path, tmp_path: Path) -> None:
+    made = hyp3(tmp_path / "made")
+    for name in ("P.zip", "R.zip"):
+        zipped(made, downloads / name)
+    install()
+    outcome = run(downloads, tmp_path / "out")
+    assert outcome.scenes == ("A", "B", "P")
+    assert str(outcome.failed["R"]).startswith("is the same product as P")
+
+
+def test_a_scene_asks_for_heights_before_anything_is_done(install: Callable[..., Miniature], downloads: Path, tmp_path: Path) -> None:
+    (downloads / "line.yaml").write_text(PIPELINE.replace("dem: [dem.tif]\n", ""))
+    steps = install()
+    with pytest.raises(UsageError, match=r"no `dem`, which A\.SAFE needs"):
+        run(downloads, tmp_path / "out")
+    assert steps.calls == []
 
 
 def test_a_step_that_publishes_nothing_is_our_bug(tmp_path: Path) -> None:
@@ -307,7 +477,7 @@ def test_a_wrong_pipeline_names_file_line_and_key(line: str, number: int, says: 
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("labels: truth.tif\n", "key 'dem': Field required"), ("- 1\n", "`key: value`"), ("", "`key: value`")]
+    ("text", "says"), [("dem: dem.tif\n", "key 'labels': Field required"), ("- 1\n", "`key: value`"), ("", "`key: value`")]
 )
 def test_an_incomplete_pipeline(text: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "line.yaml").write_text(text)
@@ -337,14 +507,15 @@ def test_relative_paths_are_looked_up_beside_the_downloads(downloads: Path, tmp_
     assert read_pipeline(downloads / "line.yaml").options_of("preprocess", downloads).geoid == tmp_path / "egm.tif"
 
 
-def test_the_packaged_pipeline_is_valid() -> None:
-    pipeline = read_pipeline(packaged_pipeline("demo"))
-    for step in config.STEPS:
-        assert pipeline.options_of(step, Path()) is not None
-    assert pipeline.inputs.output is not None
+def test_the_packaged_pipelines_are_valid() -> None:
+    for name in ("demo", "palsar_fnf", "jaxa_mosaic_fnf", "hyp3_landcover"):
+        pipeline = read_pipeline(packaged_pipeline(name))
+        for step in config.STEPS:
+            assert pipeline.options_of(step, Path()) is not None
+        assert (pipeline.inputs.output is None) == (name != "demo")
 
 
 def test_one_dem_may_stand_without_brackets(tmp_path: Path) -> None:
-    for written in ("dem.tif", "[dem.tif]"):
+    for written, read in (("dem.tif", [Path("dem.tif")]), ("[dem.tif]", [Path("dem.tif")]), ("[]", [])):
         (tmp_path / "line.yaml").write_text(f"dem: {written}\nlabels: truth.tif\n")
-        assert read_pipeline(tmp_path / "line.yaml").inputs.dem == [Path("dem.tif")]
+        assert read_pipeline(tmp_path / "line.yaml").inputs.dem == read

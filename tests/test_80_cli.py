@@ -52,7 +52,10 @@ def test_help_lists_every_command_with_the_first_words_of_its_own_help() -> None
         assert " ".join((command.help or "").split()).startswith(sentence.rstrip("."))
 
 
-@pytest.mark.parametrize("words", [*((name,) for name, _ in frame.COMMANDS if name != "simulate"), ("simulate", "sentinel1")])
+SINGLE = [(name,) for name, _ in frame.COMMANDS if name != "simulate"]
+
+
+@pytest.mark.parametrize("words", [*SINGLE, *(("simulate", kind) for kind in ("sentinel1", "palsar", "jaxa-mosaic"))])
 def test_every_command_has_a_help_page_with_an_example(words: tuple[str, ...]) -> None:
     done = sarseg(*words, "--help")
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
@@ -38,11 +38,13 @@ class Inputs(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: Path | None = None
-    """Folder with the downloads (SAFE folders and zips); `--input` wins."""
+    """Folder with the downloads (scenes, products); `--input` wins."""
     output: Path | None = None
     """Folder for everything that is made; `--output` wins."""
-    dem: Annotated[list[Path], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = Field(min_length=1)
-    """DEM files, or folders of tiles; one may stand without brackets."""
+    dem: Annotated[list[Path], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = []
+    """DEM files, or folders of tiles; one may stand without brackets. Products that are on the map already need none."""
+    engine: Literal["native", "snap"] = "native"
+    """What preprocesses scenes; SNAP is found by $SNAP_HOME or on the PATH."""
     labels: Path
     """What to train with: any source of `sarseg labels`."""
     legend: Path | None = None

@@ -1,17 +1,22 @@
-"""The line over a folder: preprocess and labels a scene, one dataset and model, a map a scene, one mosaic, its accuracy."""
+"""The line over a folder: preprocess and labels a scene, one dataset and model, a map a scene, one mosaic, its accuracy.
+
+A product that is on the map already takes the place of a preprocessed scene.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from sarseg.batch.config import Pipeline
+from sarseg.batch.downloads import Download, find_downloads
 from sarseg.batch.state import ALL_SCENES, Ledger, Step, as_json, only_run
 from sarseg.errors import InputError, SarsegError, UsageError
 from sarseg.product import folder as names
@@ -19,7 +24,7 @@ from sarseg.progress import Progress, silent
 
 log = logging.getLogger(__name__)
 
-ARD, LABELS, DATASET, MODEL, MAPS, LANDCOVER = "ard", "labels", "dataset", "model", "maps", "landcover"
+UNPACKED, ARD, LABELS, DATASET, MODEL, MAPS, LANDCOVER = "unpacked", "ard", "labels", "dataset", "model", "maps", "landcover"
 ACCURACY, TRUTH = "accuracy.json", "truth.tif"
 
 
@@ -65,10 +70,13 @@ class Outcome:
 
 @dataclass(kw_only=True)
 class _Scene:
-    """One download on its way: what has been made of it, and the keys of these steps."""
+    """One download on its way: what has been made of it, and the keys of these steps.
+
+    `ard` is the product on the map, and `map` its map, which has the product's own name.
+    """
 
     name: str
-    download: Path
+    download: Download
     labels: Path
     ard: Path = Path()
     map: Path = Path()
@@ -82,37 +90,16 @@ def run_pipeline(pipeline: Pipeline, downloads: Path, out: Path, progress: Progr
 
     Parameters
     ----------
-    downloads : folder with SAFE folders and zips, and with what the pipeline's relative paths name
+    downloads : folder with scenes and products (`find_downloads`), and with what the pipeline's relative paths name
     out : folder for everything that is made; one run at a time
 
     Raises
     ------
+    UsageError : scenes, and no DEM for them
     InputError : no downloads; otherwise the first scene's error when every scene failed, or the error of a step over all
     """
     with only_run(out):
         return _Line(pipeline, downloads, out, progress).run()
-
-
-def find_downloads(folder: Path) -> list[Path]:
-    """SAFE and PALSAR folders, leaders and zips in a folder, in the order of their names; a folder goes before a zip of the same name.
-
-    InputError when there is none.
-    """
-    if not folder.is_dir():
-        raise InputError("no such folder", folder, "name the folder with the downloads by --input")
-    ceos = {leader.parent for leader in folder.glob("*/LED-*")}
-    found = sorted(folder.glob("*.SAFE")) + sorted(ceos) + sorted(folder.glob("LED-*")) + sorted(folder.glob("*.zip"))
-    by_name: dict[str, Path] = {}
-    for path in found:
-        if by_name.setdefault(_name(path), path) is not path:
-            log.warning("%s is there as folder and as zip: the folder is taken", _name(path))
-    if not by_name:
-        raise InputError("no downloads in the folder: no *.SAFE, *.zip or LED-*", folder, "name the folder with the downloads by --input")
-    return [by_name[name] for name in sorted(by_name)]
-
-
-def _name(path: Path) -> str:
-    return path.name.removesuffix(".zip").removesuffix(".SAFE")
 
 
 @dataclass
@@ -123,16 +110,18 @@ class _Line:
     progress: Progress
     failed: dict[str, Exception] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    maps: dict[Path, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.out)
 
     def run(self) -> Outcome:
-        scenes = [
-            _Scene(name=_name(path), download=path, labels=self.out / LABELS / f"{_name(path)}.tif")
-            for path in find_downloads(self.downloads)
-        ]
-        scenes = self._each(scenes, self._preprocess)
+        downloads = find_downloads(self.downloads, self._others())
+        raw = [one.path for one in downloads if not one.ready]
+        if raw and not self.pipeline.inputs.dem:
+            raise UsageError(f"no `dem`, which {raw[0].name} needs", self.pipeline.path, "only products on the map need none")
+        scenes = [_Scene(name=one.name, download=one, labels=self.out / LABELS / f"{one.name}.tif") for one in downloads]
+        scenes = self._each(scenes, lambda scene: self._open(scene) if scene.download.ready else self._preprocess(scene))
         model, model_key = self._train(self._labelled(scenes))
         scenes = self._each(scenes, lambda scene: self._predict(scene, model, model_key))
         landcover, key = self._mosaic(scenes)
@@ -176,23 +165,61 @@ class _Line:
             raise errors[0]
         return good
 
+    def _open(self, scene: _Scene) -> None:
+        """Take a product on the map as it is; its key follows from its files, and from what its headers and side files say."""
+        from sarseg.product.open import open_product
+
+        scene.ard = self._unpacked(scene) or scene.download.path
+        product = open_product(scene.ard)
+        self._name_map(scene, product.id)
+        said = {"item": product.item, "conversions": {name: asdict(rule) for name, rule in product.conversions.items()}}
+        options = json.loads(json.dumps(said, default=str))
+        scene.ard_key = Step(name="product", scene=scene.name, inputs=product.files(), options=options, output=scene.ard).key
+
+    def _unpacked(self, scene: _Scene) -> Path | None:
+        """A folder with what is in the product's packed tars, which would be read from their beginning for every window."""
+        from sarseg.raster.archive import unpack
+
+        tars, folder = scene.download.packed, self.out / UNPACKED / scene.name
+        if not tars:
+            return None
+
+        def work() -> None:
+            with names.create_folder(folder, mark=UNPACKED) as path:
+                for tar in tars:
+                    unpack(tar, path)
+                (path / UNPACKED).touch()
+
+        self._carry_out(Step(name="unpack", scene=scene.name, inputs=tars, output=folder), work)
+        return folder
+
+    def _name_map(self, scene: _Scene, product: str) -> None:
+        """The map is named after the product, which a download that was renamed is not."""
+        scene.map = self.out / MAPS / product
+        twin = self.maps.setdefault(scene.map, scene.name)
+        if twin != scene.name:
+            raise InputError(f"is the same product as {twin}", scene.download.path, "keep one of them")
+
     def _preprocess(self, scene: _Scene) -> None:
         from sarseg.ard.preprocess import preprocess
+        from sarseg.ard.snap.engine import preprocess_snap
         from sarseg.scene.open import open_scene
 
+        download, engine = scene.download.path, self.pipeline.inputs.engine
         dem = [self.downloads / path for path in self.pipeline.inputs.dem]
         options = self._options("preprocess")
-        # the product is named after the scene, which a download that was renamed is not
-        scene.ard = self.out / ARD / f"{open_scene(scene.download).id}_{options.radiometry}"
+        scene.ard = self.out / ARD / options.product_name(open_scene(download).id)
+        self._name_map(scene, scene.ard.name)
+        make = preprocess if engine == "native" else preprocess_snap
         scene.ard_key = self._carry_out(
             Step(
                 name="preprocess",
                 scene=scene.name,
-                inputs=(scene.download, *dem, *_paths(options)),
-                options=as_json(options),
+                inputs=(download, *dem, *_paths(options)),
+                options={**as_json(options), "engine": engine},
                 output=scene.ard,
             ),
-            lambda: preprocess(scene.download, scene.ard.parent, dem=dem, options=options, progress=self.progress),
+            lambda: make(download, scene.ard.parent, dem=dem, options=options, progress=self.progress),
         )
 
     def _labels(self, scene: _Scene) -> None:
@@ -231,10 +258,8 @@ class _Line:
 
     def _predict(self, scene: _Scene, model: Path, model_key: str) -> None:
         from sarseg.predict.engine import predict
-        from sarseg.product.open import read_item
 
         options = self._options("predict")
-        scene.map = self.out / MAPS / read_item(scene.ard)["id"]
         scene.map_key = self._carry_out(
             Step(
                 name="predict",
@@ -321,6 +346,12 @@ class _Line:
 
     def _options(self, step: str, **more: Any) -> Any:
         return self.pipeline.options_of(step, self.downloads, **more)
+
+    def _others(self) -> tuple[Path, ...]:
+        """What the pipeline names beside the downloads."""
+        inputs = self.pipeline.inputs
+        named = [*inputs.dem, inputs.labels, *([inputs.truth] if inputs.truth is not None else [])]
+        return (*(self.downloads / path for path in named), *self._legend_files(), *_paths(self._options("preprocess")))
 
     def _legend_files(self) -> tuple[Path, ...]:
         legend = self.pipeline.inputs.legend

@@ -28,7 +28,9 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure how the product or raster B differs from A: shift, bias, rms and percentiles in dB, masks.
+    """Measure how the product or raster B differs from A.
+
+    Shift in pixels and metres, bias, rms and percentiles in dB, agreement of masks.
 
     A and B are whatever lies on the map: product folders, SNAP's .dim files, HyP3, OPERA, JAXA mosaics, GeoTIFFs. On another
     grid B is resampled to A's pixels, which the result says. Every difference is B - A; dB count only where both are above

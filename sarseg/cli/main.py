@@ -29,7 +29,8 @@ COMMANDS = (
     ("export", "Write a trained MODEL as an ONNX or OpenVINO file."),
     ("mosaic", "Fuse maps into one."),
     ("assess", "Compare the map MAP (folder or class raster) with the truth."),
-    ("compare", "Measure how two products differ: shift, dB, masks."),
+    ("compare", "Measure how the product or raster B differs from A."),
+    ("snap", "Check, describe and run graphs of ESA SNAP."),
     ("run", "Run the whole line over a folder of downloads."),
     ("demo", "Show the whole line on simulated scenes in a few minutes."),
 )

@@ -23,8 +23,9 @@ def command(pipeline: Path, downloads: Path | None, out: Path | None, as_json: b
     """Run the whole line over a folder of downloads.
 
     PIPELINE is a YAML file: the DEM, the labels, and the options of the steps, one key each. Relative paths in it are looked
-    up in the input folder. Every SAFE folder and zip there is preprocessed and labelled; one model is trained and maps every
-    scene; the maps become one mosaic, whose accuracy is measured on the ground that was kept out of the training.
+    up in the input folder. Every scene there is preprocessed, products that are on the map (JAXA mosaics, HyP3, OPERA ...) are
+    taken as they are; all are labelled, one model is trained and maps each; the maps become one mosaic, whose accuracy is
+    measured on the ground that was kept out of the training.
 
     Steps that are done are skipped, so a run that was stopped or killed is simply repeated. A scene that fails does not stop
     the others: the exit code is then 5.

@@ -1,0 +1,1 @@
+"""The SNAP engine: graphs for ESA SNAP's gpt, run and checked."""
