@@ -52,10 +52,10 @@ def test_help_lists_every_command_with_the_first_words_of_its_own_help() -> None
         assert " ".join((command.help or "").split()).startswith(sentence.rstrip("."))
 
 
-SINGLE = [(name,) for name, _ in frame.COMMANDS if name != "simulate"]
+GROUPS = {"simulate": ("sentinel1", "palsar", "jaxa-mosaic"), "snap": ("check", "describe", "run")}
 
 
-@pytest.mark.parametrize("words", [*SINGLE, *(("simulate", kind) for kind in ("sentinel1", "palsar", "jaxa-mosaic"))])
+@pytest.mark.parametrize("words", [(name, *word.split()) for name, _ in frame.COMMANDS for word in GROUPS.get(name, ("",))])
 def test_every_command_has_a_help_page_with_an_example(words: tuple[str, ...]) -> None:
     done = sarseg(*words, "--help")
     assert done.returncode == 0, done.stderr
