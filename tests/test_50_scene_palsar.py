@@ -154,7 +154,7 @@ def test_quad_and_a_missing_polarisation(tmp_path):
     scene = open_scene(folder)
     assert (scene.polarisations, scene.mode, scene.warnings) == (("VV", "HH", "VH", "HV"), "PLR", ())
     next(folder.glob("IMG-VH-*")).unlink()
-    assert open_scene(folder).warnings == ("4 polarisations belong to the product, 3 are here: VV, HH, HV",)
+    assert open_scene(folder).warnings == ("the product has 4 polarisations, of which only these are here: VV, HH, HV",)
     next(folder.glob("VOL-*")).unlink()
     assert "no volume file" in open_scene(folder / f"LED-{made.name}").warnings[0]
     write_image(folder / f"IMG-HV-{made.name}", made, polarisation="VV")

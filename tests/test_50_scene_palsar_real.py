@@ -238,7 +238,7 @@ def test_completed_with_an_image_it_opens(archive, tmp_path):
     assert (scene.id, scene.mode, scene.product_type, scene.shape) == (NAME, "FBD", "L1.5G", SHAPE)
     assert (scene.orbit_direction, scene.absolute_orbit, scene.polarisations) == ("ascending", 1597, ("HH",))
     assert (str(scene.start_utc), str(scene.stop_utc)) == ("2014-09-09T04:33:42.052000", "2014-09-09T04:33:52.052000")
-    assert scene.warnings == ("2 polarisations belong to the product, 1 are here: HH",)
+    assert scene.warnings == ("the product has 2 polarisations, of which only these are here: HH",)
     np.testing.assert_allclose(scene.footprint_lonlat, CORNERS[:, ::-1], atol=1e-6)
     assert scene.geolocation_grid.incidence_deg[60] == pytest.approx(40.53, abs=0.02)
 

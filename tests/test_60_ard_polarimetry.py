@@ -216,7 +216,7 @@ def test_what_has_no_matrix_is_refused(tmp_path):
     with pytest.raises(InputError, match="without VH, VV has no polarimetric matrix"):
         preprocess(dual, tmp_path / "out", tmp_path / "dem.tif", PreprocessOptions(polarimetry="c3"))
     made = quad((60, 50), form="georeferenced", level="1.5")
-    with pytest.raises(InputError, match=r"L1\.5R images, which have no phase"):
+    with pytest.raises(InputError, match=r"L1\.5R images, which have no phase, has no"):
         preprocess(write_product(tmp_path / "map", made), tmp_path / "out", tmp_path / "dem.tif", PreprocessOptions(polarimetry="t3"))
     with pytest.raises(UsageError, match="no polarimetry 'c4'"):
         PreprocessOptions(polarimetry="c4")

@@ -47,7 +47,12 @@ def test_a_zip_beside_its_truth_and_a_second_look(tmp_path: Path) -> None:
         (["--incidence", "80"], 2, "80"),
         (["--polarisations", "VV"], 2, "VV"),
         (["--landscape", "nowhere"], 3, "nowhere"),
-        (["--centre", "20", "88", "--size", "64"], 3, "latitude"),
+        (["--centre", "20", "83", "--size", "64"], 3, "latitude"),
+        (["--centre", "20", "90"], 2, "latitude of -80 to 84"),
+        (["--centre", "500", "48"], 2, "longitude of -180 to 180"),
+        (["--centre", "nan", "48"], 2, "longitude"),
+        (["--relief", "nan"], 2, "relief 0 to 9000"),
+        (["--relief", "1e9"], 2, "0.0<=x<=9000.0"),
         (["--landcover", "cover.tif"], 2, "heights"),
     ],
 )

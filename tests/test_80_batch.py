@@ -70,7 +70,7 @@ class Miniature:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def open_scene(self, path: Path) -> Any:
-        return SimpleNamespace(id=path.name.partition(".")[0])
+        return SimpleNamespace(id=path.name.partition(".")[0], polarisations=("VV",) if path.suffix == ".zip" else ("VV", "VH"))
 
     def preprocess(self, scene: Path, out: Path, *, dem: list[Path], options: Any, progress: Any) -> Path:
         name = scene.name.partition(".")[0]
@@ -428,6 +428,31 @@ def test_a_product_is_not_preprocessed_and_its_changes_are_seen(install: Callabl
         again = install()
         run(downloads, tmp_path / "out")
         assert [name for step, name in again.calls if step == "labels"] == ([redone] if redone else [])
+
+
+def test_a_scene_without_a_wanted_polarisation_fails_alone(install: Callable[..., Miniature], downloads: Path, tmp_path: Path) -> None:
+    """B.zip has VV only, as a product whose VH was not downloaded: nothing is made of it, and A is mapped."""
+    (downloads / "line.yaml").write_text(PIPELINE + "patches_bands: [VV, VH]\n")
+    steps = install()
+    outcome = run(downloads, tmp_path / "out")
+    assert outcome.scenes == ("A",)
+    assert str(outcome.failed["B"]).startswith("has no VH, which the pipeline wants [")
+    assert [name for step, name in steps.calls if step == "preprocess"] == ["A"]
+    zipped(hyp3(tmp_path / "made"), downloads / "P.zip")
+    (downloads / "line.yaml").write_text(PIPELINE + "patches_bands: [HH, VV]\n")
+    with pytest.raises(InputError, match="has no HH, which the pipeline wants"):
+        run(downloads, tmp_path / "again")
+
+
+def test_tiles_of_two_years_are_told_before_they_are_unpacked(install: Callable[..., Miniature], tmp_path: Path) -> None:
+    folder = tmp_path / "tiles"
+    for year in (10, 17):
+        tile(folder, f"N23W162_{year}_MOS_F02DAR.tar.gz")
+    (folder / "line.yaml").write_text(PIPELINE)
+    install()
+    with pytest.raises(InputError, match=r"of the years 2010, 2017 lie together \[.*/tiles\]: give each year a folder"):
+        run(folder, tmp_path / "out")
+    assert not (tmp_path / "out" / "unpacked").exists()
 
 
 def test_the_same_product_twice_is_refused_once(install: Callable[..., Miniature], downloads: Path, tmp_path: Path) -> None:

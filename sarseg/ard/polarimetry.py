@@ -47,7 +47,8 @@ def check_quad(scene: Scene) -> None:
     """InputError when a scene has no matrices: it is detected, or one of the four polarisations is not there."""
     missing = [name for name in CHANNELS if name not in scene.measurements]
     if scene.pixels != "complex" or missing:
-        what = f"without {', '.join(missing)}" if missing else f"of {scene.product_type} images, which have no phase"
+        detected = scene.pixels != "complex"
+        what = f"of {scene.product_type} images, which have no phase," if detected else f"without {', '.join(missing)}"
         raise InputError(
             f"a scene {what} has no polarimetric matrix", scene.path, "give a quad-polarised PALSAR product of level 1.1 (PLR, HBQ, FBQ)"
         )

@@ -20,6 +20,7 @@ from sarseg.batch.downloads import Download, find_downloads
 from sarseg.batch.state import ALL_SCENES, Ledger, Step, as_json, only_run
 from sarseg.errors import InputError, SarsegError, UsageError
 from sarseg.product import folder as names
+from sarseg.product.model import POLARISATIONS
 from sarseg.progress import Progress, silent
 
 log = logging.getLogger(__name__)
@@ -171,6 +172,7 @@ class _Line:
 
         scene.ard = self._unpacked(scene) or scene.download.path
         product = open_product(scene.ard)
+        self._check_bands(scene, tuple(product.rasters))
         self._name_map(scene, product.id)
         said = {"item": product.item, "conversions": {name: asdict(rule) for name, rule in product.conversions.items()}}
         options = json.loads(json.dumps(said, default=str))
@@ -178,11 +180,13 @@ class _Line:
 
     def _unpacked(self, scene: _Scene) -> Path | None:
         """A folder with what is in the product's packed tars, which would be read from their beginning for every window."""
+        from sarseg.product.jaxa import check_year
         from sarseg.raster.archive import unpack
 
         tars, folder = scene.download.packed, self.out / UNPACKED / scene.name
         if not tars:
             return None
+        check_year(tars, scene.download.path)
 
         def work() -> None:
             with names.create_folder(folder, mark=UNPACKED) as path:
@@ -207,8 +211,9 @@ class _Line:
 
         download, engine = scene.download.path, self.pipeline.inputs.engine
         dem = [self.downloads / path for path in self.pipeline.inputs.dem]
-        options = self._options("preprocess")
-        scene.ard = self.out / ARD / options.product_name(open_scene(download).id)
+        options, opened = self._options("preprocess"), open_scene(download)
+        self._check_bands(scene, opened.polarisations)
+        scene.ard = self.out / ARD / options.product_name(opened.id)
         self._name_map(scene, scene.ard.name)
         make = preprocess if engine == "native" else preprocess_snap
         scene.ard_key = self._carry_out(
@@ -221,6 +226,14 @@ class _Line:
             ),
             lambda: make(download, scene.ard.parent, dem=dem, options=options, progress=self.progress),
         )
+
+    def _check_bands(self, scene: _Scene, there: Sequence[str]) -> None:
+        """InputError for a scene without a polarisation of `patches_bands`, before anything is made of it."""
+        wanted = self._options("patches").bands or ()
+        absent = [name for name in wanted if name in POLARISATIONS and name not in there]
+        if absent:
+            hint = "download it again if it should have, or name other patches_bands"
+            raise InputError(f"has no {', '.join(absent)}, which the pipeline wants", scene.download.path, hint)
 
     def _labels(self, scene: _Scene) -> None:
         from sarseg.labels.resample import label_product

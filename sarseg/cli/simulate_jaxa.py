@@ -16,7 +16,7 @@ from sarseg.cli.common import echo_json, progress_bar
 @click.option("--seed", type=click.IntRange(min=0), help="Of landscape and speckle.  [default: 1]")
 @click.option("--size", "size_px", type=click.IntRange(32, 8192), help="Side of the made-up landscape, pixels of 10 m.  [default: 800]")
 @click.option("--centre", type=float, nargs=2, metavar="LON LAT", help="Middle of the made-up landscape, degrees.")
-@click.option("--relief", "relief_m", type=click.FloatRange(min=0.0), help="Range of the made-up heights, metres.  [default: 80]")
+@click.option("--relief", "relief_m", type=click.FloatRange(0.0, 9000.0), help="Range of the made-up heights, metres.  [default: 80]")
 @click.option("--slope", "steepest_deg", type=click.FloatRange(0.0, 60.0), help="Steepest made-up slope, degrees, instead of --relief.")
 @click.option("--field", "field_ha", type=click.FloatRange(0.1, 400.0), help="Median size of a made-up field, ha.  [default: 15]")
 @click.option("--variation", type=click.Choice(["full", "fields", "none"]), help="Spread within classes.  [default: full]")

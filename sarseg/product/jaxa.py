@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ MOSAIC = re.compile(
 )
 SCANSAR = re.compile(r"^(?P<base>ALOS\d\d{9}-\d{6}_[\w.]+?)_(?P<layer>(?:HH|HV|VH|VV)_SLP|LIN|MSK|summary(?=\.xml))\.(?:tiff?|xml)$")
 
-MOSAIC_ARCHIVE = re.compile(r"^[NS]\d{2}[EW]\d{3}_\d{2}_MOS(?:_[A-Z0-9]{6})?$")
+MOSAIC_ARCHIVE = re.compile(r"^[NS]\d{2}[EW]\d{3}_(?P<year>\d{2})_MOS(?:_[A-Z0-9]{6})?$")
 _MOSAIC_XML = re.compile(r"^[NS]\d{2}[EW]\d{3}_\d{2}(?:_[A-Z0-9]{6})?\.xml$")
 _MOSAIC_CODES = MaskCodes.of({0: Mask.NO_DATA, 50: 0, 100: Mask.LAYOVER, 150: Mask.SHADOW, 255: 0})
 _SCANSAR_CODES = MaskCodes.of({0: Mask.NO_DATA, 1: 0, 2: Mask.LAYOVER, 3: Mask.SHADOW, 4: 0, 5: Mask.NO_DATA})
@@ -87,10 +87,8 @@ def open_mosaic(files: Gathered) -> Product | None:
     tiles = _find_tiles(files)
     if not tiles:
         return None
-    years = sorted({year for year, _ in tiles.values()})
-    if len(years) > 1:
-        raise InputError(f"tiles of the years {', '.join(map(str, years))} lie together", files.path, "give the tiles of one year")
-    mission = _mission(years[0], files.path)
+    year = _only_year({year for year, _ in tiles.values()}, files.path)
+    mission = _mission(year, files.path)
     layers = {tile: found for tile, (_, found) in tiles.items()}
     opened, warnings = _open_layers(layers, files.path)
     notes = _read_notes(layers)
@@ -104,8 +102,8 @@ def open_mosaic(files: Gathered) -> Product | None:
     polarisations = [name for name in POLARISATIONS if name in opened]
     rasters, conversions = _bands(opened, polarisations, calibration_db, {"date": launch, "angle": 1.0}, {50: 1.0, 255: 0.0})
     times = [note for note in notes if note.start is not None and note.end is not None]
-    start = min((note.start for note in times if note.start is not None), default=np.datetime64(f"{years[0]}-01-01T00:00:00"))
-    end = max((note.end for note in times if note.end is not None), default=np.datetime64(f"{years[0]}-12-31T23:59:59"))
+    start = min((note.start for note in times if note.start is not None), default=np.datetime64(f"{year}-01-01T00:00:00"))
+    end = max((note.end for note in times if note.end is not None), default=np.datetime64(f"{year}-12-31T23:59:59"))
     if times and len(times) < len(layers):
         warnings.append(f"times are those of {len(times)} of {len(layers)} tiles")
     states = {note.orbit_state for note in notes}
@@ -129,7 +127,7 @@ def open_mosaic(files: Gathered) -> Product | None:
                 "sar:frequency_band": "L",
                 "sar:polarizations": polarisations,
                 "sat:orbit_state": states.pop() if len(states) == 1 else None,
-                "sarseg:year": years[0],
+                "sarseg:year": year,
                 "sarseg:tiles": sorted(layers),
                 "sarseg:calibration_db": calibration_db,
                 "sarseg:launch": launch,
@@ -200,6 +198,23 @@ def open_scansar(files: Gathered) -> Product | None:
     )
 
 
+def check_year(archives: Iterable[Path], where: object) -> None:
+    """InputError when archives of the mosaic's tiles are of several years, by their names."""
+    named = [found for path in archives if (found := MOSAIC_ARCHIVE.match(without_ending(path)))]
+    _only_year({_year(found["year"]) for found in named}, where)
+
+
+def _year(digits: str) -> int:
+    return (1900 if int(digits) >= 92 else 2000) + int(digits)
+
+
+def _only_year(years: set[int], where: object) -> int:
+    if len(years) > 1:
+        several = ", ".join(map(str, sorted(years)))
+        raise InputError(f"tiles of the years {several} lie together", where, "give each year a folder of its own")
+    return next(iter(years))
+
+
 def _find_tiles(files: Gathered) -> dict[str, tuple[int, dict[str, Member]]]:
     """Year and layers of each tile by its name with the year; of archives in a folder, what is in them."""
     members = list(files.members)
@@ -213,8 +228,7 @@ def _find_tiles(files: Gathered) -> dict[str, tuple[int, dict[str, Member]]]:
     for base, layers in Gathered(path=files.path, members=tuple(members), chosen=files.chosen).groups(MOSAIC).items():
         for layer, member in layers.items():
             origin[base, layer] = member
-        short = int(base[-2:])
-        found[base] = ((1900 if short >= 92 else 2000) + short, layers)
+        found[base] = (_year(base[-2:]), layers)
     for one in members:  # `groups` keeps the first of two files of one name
         match = MOSAIC.match(one.base)
         if match is not None and (match["base"], match["layer"]) in origin and origin[match["base"], match["layer"]] != one:

@@ -272,7 +272,7 @@ def _images(files: _Files, leader: Leader, volume: _Volume) -> tuple[dict[str, C
     if "VOL" not in files.of:
         notes.append("no volume file: the date of processing is unknown")
     if len(found) < expected:
-        notes.append(f"{expected} polarisations belong to the product, {len(found)} are here: {', '.join(found)}")
+        notes.append(f"the product has {expected} polarisations, of which only these are here: {', '.join(found)}")
     return found, tuple(notes)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
+from sarseg.product.folder import make_parent
 from sarseg.simulate.options import Direction
 from sarseg.simulate.xmltext import Node, document
 from sarseg.tiles import Window
@@ -211,9 +212,9 @@ def _metadata(tile: Tile, names: list[str]) -> str:
 
 def _publish(out: Path, name: str, files: Mapping[str, bytes], *, packed: bool) -> Path:
     """A tar.gz whose files lie at its root, or a folder; it has its name only when it is complete."""
-    out.mkdir(parents=True, exist_ok=True)
     final = out / (f"{name}.tar.gz" if packed else name)
     part = out / f".partial-{os.getpid()}-{final.name}"
+    make_parent(part)
     try:
         if packed:
             _pack(part, files)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sarseg.errors import InputError
 from sarseg.grid import MapGrid, utm_crs
 from sarseg.legend import NODATA, Legend
+from sarseg.product.folder import make_parent
 from sarseg.raster.cog import CogSpec, create_cog
 from sarseg.raster.read import open_raster
 from sarseg.rng import generator
@@ -163,7 +164,7 @@ def _described(landscape: Landscape, options: LandscapeOptions) -> Landscape:
 
 def write_landscape(landscape: Landscape, folder: Path) -> None:
     """Write the truth: dem.tif (EPSG:4979), truth.tif with names and colours, gamma0.tif (mean at 39 degrees), the legend, the table."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_parent(folder / DEM_NAME)
     terrain, legend = landscape.terrain, landscape.legend
     dem = CogSpec(grid=terrain.grid, dtype="float32", bands=("height",), nodata=float("nan"), overviews="average")
     with create_cog(folder / DEM_NAME, dem) as out:

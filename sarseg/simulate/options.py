@@ -12,13 +12,14 @@ from sarseg.tiles import Window
 Variation = Literal["full", "fields", "none"]
 Direction = Literal["ascending", "descending"]
 Speckle = Literal["grdh", "none"]
+_PLACES = "give a longitude of -180 to 180 and a latitude of -80 to 84, where UTM ends"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LandscapeOptions:
     """A landscape: made up, or from given heights and land cover.
 
-    `size_px` is the side of the made-up map in pixels of 10 m, around (`lon_deg`, `lat_deg`). `relief_m` is the range of its
+    `size_px` is the side of the made-up map in pixels of 10 m, around (`lon_deg`, `lat_deg`), in UTM. `relief_m` is the range of its
     heights above `base_m` (ellipsoidal); `steepest_deg`, when given, sets the steepest slope instead. `variation`: spread
     between fields and texture between pixels ("full"), the first only, or every pixel at its class's mean ("none").
     `field_ha` is the median size of a field: 3 to 15 ha were measured, up to 44 for wheat.
@@ -43,8 +44,10 @@ class LandscapeOptions:
             raise UsageError(f"the seed {self.seed} is negative")
         if not 32 <= self.size_px <= 8192:
             raise UsageError(f"a landscape of {self.size_px} pixels", hint="give a side of 32 to 8192")
-        if self.relief_m < 0.0 or not 0.0 <= (self.steepest_deg or 0.0) <= 60.0:
-            raise UsageError(f"relief {self.relief_m} m, slope {self.steepest_deg} degrees", hint="relief >= 0, slope 0 to 60")
+        if not (-180.0 <= self.lon_deg <= 180.0 and -80.0 <= self.lat_deg <= 84.0):
+            raise UsageError(f"a landscape at longitude {self.lon_deg:g}, latitude {self.lat_deg:g}", hint=_PLACES)
+        if not (0.0 <= self.relief_m <= 9000.0 and 0.0 <= (self.steepest_deg or 0.0) <= 60.0):
+            raise UsageError(f"relief {self.relief_m:g} m, slope {self.steepest_deg} degrees", hint="relief 0 to 9000, slope 0 to 60")
         if not 0.1 <= self.field_ha <= 400.0:
             raise UsageError(f"fields of {self.field_ha} ha", hint="give 0.1 to 400")
         if self.landcover is not None and self.dem is None:

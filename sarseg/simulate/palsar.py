@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarseg.constants import SPEED_OF_LIGHT_M_S
+from sarseg.product.folder import make_parent
 from sarseg.progress import Progress, silent
 from sarseg.raster.ceos import walk
 from sarseg.raster.cog import check_space
@@ -49,7 +50,6 @@ def simulate_palsar(out: Path, options: PalsarOptions, progress: Progress = sile
 
     InputError when no orbit sees the landscape under the wanted incidence, or when `options.landscape_dir` holds none.
     """
-    out.mkdir(parents=True, exist_ok=True)
     folder = options.landscape_dir or out
     landscape = read_landscape(folder) if options.landscape_dir is not None else make_landscape(options.landscape)
     plan = plan_scene(landscape, options)
@@ -75,6 +75,7 @@ def simulate_palsar(out: Path, options: PalsarOptions, progress: Progress = sile
 def _unfinished(out: Path) -> Iterator[Path]:
     """A folder for what is not ready; gone at the end, whatever happens."""
     work = out / f".partial-{os.getpid()}"
+    make_parent(work)
     work.mkdir()
     try:
         yield work

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sarseg.errors import InputError
+from sarseg.product.folder import make_parent
 from sarseg.progress import Progress, silent
 from sarseg.simulate.annotationout import annotation_file
 from sarseg.simulate.ellipsoid import geodetic
@@ -40,7 +41,6 @@ def simulate_sentinel1(out: Path, options: Sentinel1Options, progress: Progress 
 
     InputError when the landscape lies outside the template; MissingError when heights need a geoid grid.
     """
-    out.mkdir(parents=True, exist_ok=True)
     if options.landscape_dir is not None:
         landscape, folder = read_landscape(options.landscape_dir), options.landscape_dir
     else:
@@ -67,6 +67,7 @@ def _placed(options: Sentinel1Options) -> LandscapeOptions:
 def _unfinished(out: Path) -> Iterator[Path]:
     """A folder for what is not ready; gone at the end, whatever happens."""
     work = out / f".partial-{os.getpid()}"
+    make_parent(work)
     work.mkdir()
     try:
         yield work

@@ -332,7 +332,7 @@ def _names_in(element: Any) -> list[str]:
         if one.tag in _EXPRESSIONS:
             text = re.sub(r"\$(?!\{)", "", text)
         names += placeholders(text)
-    return names
+    return list(dict.fromkeys(names))
 
 
 def _default_change(operator: str, parameter: str) -> str:

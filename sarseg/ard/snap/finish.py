@@ -89,8 +89,8 @@ def open_image(path: Path, grid: MapGrid, names: BandNames, *, flattened: bool) 
     )
 
 
-def finish_block(job: Job, image: SnapImage, window: Window) -> NDArray[np.float32]:
-    """All layers of a window of the map, as `geocode_block`, but with SNAP's backscatter.
+def finish_block(job: Job, image: SnapImage, window: Window) -> tuple[NDArray[np.float32], int]:
+    """All layers of a window of the map, as `geocode_block`, but with SNAP's backscatter; and in how many pixels only SNAP has none.
 
     Mask and angles are those of the native engine for the same scene, DEM and map. Bit 32 is set where SNAP's signal is at its
     floor. There is no data where either engine has none; what only flattening makes 0 gets bit 16.
@@ -101,6 +101,7 @@ def finish_block(job: Job, image: SnapImage, window: Window) -> NDArray[np.float
     bits[image.floored(window)] |= np.uint8(Mask.BELOW_NOISE)
     without = np.isnan(power).any(0)
     nothing = (bits & np.uint8(Mask.NO_DATA)) > 0
+    lost = int(np.count_nonzero(without & ~nothing))
     if image.flattened:
         bits[without] |= np.uint8(Mask.AREA_FLOOR)
     else:
@@ -110,4 +111,4 @@ def finish_block(job: Job, image: SnapImage, window: Window) -> NDArray[np.float
     layers[: len(power)] = power
     layers[:-1, nothing] = np.nan
     layers[-1] = bits
-    return layers
+    return layers, lost

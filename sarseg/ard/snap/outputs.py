@@ -22,6 +22,7 @@ from sarseg.tiles import Window
 _MOST_HEADER_BYTES = 64 << 20
 _MOST_SAMPLES = 1 << 24
 _STRIP_ROWS = 64
+_CUT_SHORT = "run it again; a full disk and a process that somebody ended are the usual reasons"
 _LIMITS_DB = (-60.0, 20.0)
 _HIGH_PERCENTILE = 95.0  # half of a dark, denoised scene may be at the floor, and single targets may be brighter than any limit
 
@@ -48,7 +49,7 @@ def check_output(path: Path, least_valid_share: float) -> dict[str, float]:
     try:
         shares = {band.name: _checked(band, path, least_valid_share) for band in _bands(path)}
     except InputError as error:
-        raise _failed(f"SNAP ended without an error, but its output cannot be read: {error.what}", path, error.hint) from error
+        raise _failed(f"SNAP ended without an error, but its output cannot be read: {error.what}", path, _CUT_SHORT) from error
     if not shares:
         raise _failed("SNAP ended without an error, but its output has no bands", path, "does the product have what the graph selects?")
     if max(shares.values()) < least_valid_share:

@@ -134,13 +134,21 @@ def run_gpt(
                 for path in outputs:
                     remove_output(path)
                 report = replace(attempt.run(_smaller(memory), until, written, progress), attempts=2)
-        shares = {path: check_output(path, options.least_valid_share) for path in outputs}
+        shares = {path: _checked(path, options.least_valid_share, log) for path in outputs}
         done = True
         return replace(report, valid_shares=shares)
     finally:
         if not done:
             for path in outputs:
                 remove_output(path)
+
+
+def _checked(path: Path, least_valid_share: float, log: Path) -> dict[str, float]:
+    """As `check_output`; what is wrong is told with the log, which stays, since the output does not."""
+    try:
+        return check_output(path, least_valid_share)
+    except SnapFailed as failure:
+        raise SnapFailed(failure.what, f"{path.name}, log {log}", failure.hint, kind=failure.kind, cause=failure.cause) from failure
 
 
 def _memory(options: RunOptions) -> _Memory:
