@@ -251,6 +251,7 @@ def windows_around(scene: Scene, case: Case, image: Features, recipe: Recipe) ->
         patches=Windows(image, mask, starts, size),
         known_bands=bands,
         band_names=tuple(names),
+        quantity="power",
         info={},
     )
 

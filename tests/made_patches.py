@@ -59,6 +59,7 @@ def made_dataset(train: int = 10, val: int = 4, patches: object = None) -> Datas
         patches=patches or Made(train + val),  # type: ignore[arg-type]
         known_bands=bands,
         band_names=("VV", "VH"),
+        quantity="power",
         info={},
     )
 

@@ -45,7 +45,7 @@ class Threshold(nn.Module):
 
 def model(*names: str) -> Model:
     bands = tuple(BandSpec(name=name, scale="db", mean=-12.0, std=3.0) for name in names)
-    return Model(Threshold(), ModelSpec(network="compact_unet", bands=bands, legend=LEGEND), Path("threshold"))
+    return Model(Threshold(), ModelSpec(network="compact_unet", bands=bands, quantity="power", legend=LEGEND), Path("threshold"))
 
 
 def by_hand(power: NDArray[np.floating]) -> NDArray[np.uint8]:

@@ -42,7 +42,8 @@ SMALL = {"width": 4, "depth": 2, "stem": 1}
 def small_model(seed: int = 3) -> tuple[nn.Module, ModelSpec]:
     torch.manual_seed(seed)
     network = build_network("compact_unet", bands=2, classes=3, options=SMALL)
-    return network, ModelSpec(network="compact_unet", options=SMALL, bands=BANDS, legend=LEGEND, temperature=1.5, training={"steps": 7})
+    said: dict[str, Any] = {"temperature": 1.5, "training": {"steps": 7}}
+    return network, ModelSpec(network="compact_unet", options=SMALL, bands=BANDS, quantity="power", legend=LEGEND, **said)
 
 
 @pytest.mark.parametrize(("stem", "depth"), [(1, 0), (1, 2), (2, 3), (3, 1)])
@@ -116,12 +117,9 @@ def test_files_beside_the_model_are_text_or_bytes(tmp_path: Path) -> None:
     load_model(folder)
 
 
-def test_quantity_is_kept_and_told_by_the_scales_where_it_is_absent(tmp_path: Path) -> None:
-    network, spec = small_model()
-    assert spec.quantity == "power"
-    raw = (BANDS[0].model_copy(update={"scale": "linear"}), BANDS[1])
-    assert ModelSpec(network="compact_unet", bands=raw, legend=LEGEND).quantity == "raw"  # type: ignore[call-arg]
-    # values that a product calls raw may be seen in dB all the same
+def test_quantity_is_kept_and_never_guessed(tmp_path: Path) -> None:
+    """Values that a product calls raw may be seen in dB all the same."""
+    network, _ = small_model()
     spec = ModelSpec(network="compact_unet", options=SMALL, bands=BANDS, legend=LEGEND, quantity="raw")
     assert load_model(save_model(tmp_path / "m", network, spec)).spec.quantity == "raw"
 
@@ -249,8 +247,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated weights": (truncate, "do not fit network 'compact_unet'"),
     "a tensor too many": (extra_tensor, "do not fit network 'compact_unet'.*more.weight"),
     "a tensor too few": (missing_tensor, "do not fit network 'compact_unet'"),
-    "a number": (write_spec("7"), "the file"),
-    "a null": (write_spec("null"), "the file"),
+    "a number": (write_spec("7"), "is no model.json of sarseg"),
+    "a null": (write_spec("null"), "is no model.json of sarseg"),
     "a deep nest": (write_spec("[" * 100_000), "cannot be read as JSON"),
     "a number of 5000 digits": (write_spec('{"format": ' + "9" * 5000 + "}"), "cannot be read as JSON"),
     "a mean beyond float64": (lambda folder: put(folder, "-11.5", "-1e999"), "bands.0.mean"),
@@ -268,6 +266,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "an unknown entry": (lambda folder: edit(folder, code="print(1)"), "code"),
     "an unknown scale": (lambda folder: edit(folder, bands=[{**BANDS[0].model_dump(), "scale": "log"}]), "bands.0.scale"),
     "an unknown quantity": (lambda folder: edit(folder, quantity="phase"), "quantity"),
+    "no quantity": (lambda folder: edit(folder, quantity=None), "quantity"),
+    "no word of the quantity": (lambda folder: put(folder, '"quantity"', '"comment"'), "quantity: Field required"),
     "one band twice": (lambda folder: edit(folder, bands=[BANDS[0].model_dump()] * 2), "band VV stands twice"),
     "a correlation alone": (
         lambda folder: edit(folder, bands=[{**BANDS[0].model_dump(), "scale": "correlation"}, BANDS[1].model_dump()]),
@@ -296,8 +296,9 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "a deviation of zero": (lambda folder: edit(folder, bands=[{**BANDS[0].model_dump(), "std": 0.0}]), "bands.0.std"),
     "a class too few": (lambda folder: edit(folder, legend=Legend(LEGEND.classes[:2]).to_dict()), "do not fit network 'compact_unet'"),
     "a temperature of zero": (lambda folder: edit(folder, temperature=0), "temperature"),
+    "somebody else's json": (write_spec('{"model": "resnet"}'), "is no model.json of sarseg"),
     "another format": (lambda folder: edit(folder, format=2), "model format 2 is not 1"),
-    "a list": (lambda folder: (folder / "model.json").write_text("[1]"), "the file"),
+    "a list": (lambda folder: (folder / "model.json").write_text("[1]"), "is no model.json of sarseg"),
 }
 
 

@@ -137,7 +137,7 @@ def test_model_folder_gives_the_network_back(name: str, tmp_path: Path) -> None:
     network.train()(x)  # the running statistics of batch norm travel too
     bands = tuple(BandSpec(name=band, scale="db", mean=-12.0, std=4.0) for band in ("VV", "VH"))
     legend = Legend(tuple(LandClass(code=code, name=f"class {code}", color=(code, 0, 9)) for code in (1, 4, 6)))
-    spec = ModelSpec(network=name, options=complete_options(name, SMALL.get(name, {})), bands=bands, legend=legend)
+    spec = ModelSpec(network=name, options=complete_options(name, SMALL.get(name, {})), bands=bands, quantity="power", legend=legend)
     model = load_model(save_model(tmp_path / "model", network, spec))
     with torch.inference_mode():
         assert torch.equal(model.network(x), network.eval()(x))

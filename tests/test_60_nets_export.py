@@ -55,7 +55,8 @@ def made(name: str, options: dict[str, Any], folder: Path) -> Model:
     with torch.no_grad():
         for scale in (0.5, 2.0):
             network(scale * torch.randn(2, len(BANDS), 64, 96))
-    spec = ModelSpec(network=name, options=options, bands=BANDS, legend=LEGEND, temperature=TEMPERATURE, training={"steps": 7})
+    said: dict[str, Any] = {"temperature": TEMPERATURE, "training": {"steps": 7}}
+    spec = ModelSpec(network=name, options=options, bands=BANDS, quantity="raw", legend=LEGEND, **said)
     return load_model(save_model(folder, network.eval(), spec))
 
 
@@ -224,7 +225,7 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_are_refused(name: str, tmp_path: Path) -> None:
     network = build_network(name, bands=3, classes=4, options={})
-    model = Model(network=network, spec=ModelSpec(network=name, bands=BANDS, legend=LEGEND), path=tmp_path / "baseline")
+    model = Model(network=network, spec=ModelSpec(network=name, bands=BANDS, quantity="raw", legend=LEGEND), path=tmp_path / "baseline")
     with pytest.raises(UsageError, match=f"'{name}' is no network and has no exported form"):
         export_model(model, tmp_path / "net.onnx", "onnx")
 

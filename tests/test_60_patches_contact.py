@@ -62,6 +62,7 @@ def make_dataset(
         patches=Made(codes, bands, size),
         known_bands=infos,
         band_names=tuple(band.name for band in infos),
+        quantity="power",
         info={},
     )
 

@@ -416,3 +416,50 @@ def test_plain_georeferenced_folder_is_split_by_place(folder: Folder) -> None:
     image, mask = data.read(3)
     np.testing.assert_array_equal(image, folder.images["east"][:, 44:300, 24:280])
     np.testing.assert_array_equal(mask, folder.kinds["east"][44:300, 24:280])
+
+
+def masks_of(folder: Folder, *values: object) -> None:
+    """A pair of 40 x 40 pixels for each mask: one value everywhere, or the upper and the lower half."""
+    for at, value in enumerate(values):
+        folder.png(f"tile_{at}", (40, 40), at)
+        mask = np.repeat(np.resize(np.array(value, np.uint8), 2), 20)[:, np.newaxis] + np.zeros((1, 40), np.uint8)
+        Image.fromarray(mask).save(folder.root / "masks" / f"tile_{at}.png")
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_masks_without_any_class_are_refused(folder: Folder, value: int) -> None:
+    masks_of(folder, value, value, value)
+    says = rf"the masks hold no class: every pixel is {value} \[.*tile_0.png\]: 0 is nodata, 255 is ignore"
+    for attempt in (lambda: folder.run(10, 16), lambda: open_dataset(folder.root)):
+        with pytest.raises(InputError, match=says):
+            attempt()
+    with pytest.raises(InputError, match=r"no window holds a label \[.*tile_0.png, .*tile_1.png, .*tile_2.png\]: .*only 0 .* and 255"):
+        folder.run(10, 16, legend=LEGEND)
+    assert not (folder.root / "dataset").exists() or not any((folder.root / "dataset").iterdir())
+
+
+def test_masks_of_one_class_and_a_mask_of_none_are_told(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    masks_of(folder, 5, 5, 255, 5)
+    folder.run(20, 16)
+    assert "every label is 'class_5'" in caplog.text
+    assert "1 of 4 images give no window with a label" in caplog.text
+    assert str(folder.root / "masks/tile_2.png") in caplog.text
+    caplog.clear()
+    masks_of(folder, (5, 2), 5, 2, 5)
+    folder.run(20, 16)
+    assert "every label" not in caplog.text
+    assert "give no window" not in caplog.text
+
+
+def test_255_is_a_class_where_0_is_nodata(folder: Folder) -> None:
+    """A mask of 0 and 255 whose file says that 0 is nodata."""
+    masks_of(folder, (0, 255), (0, 255), 255)
+    place = {"crs": UTM33, "transform": Affine(10, 0, 500_000, 0, -10, 5_000_000)}
+    for at in range(3):
+        mask = np.asarray(Image.open(folder.root / f"masks/tile_{at}.png"))
+        (folder.root / f"masks/tile_{at}.png").unlink()
+        with rasterio.open(folder.root / f"masks/tile_{at}.tif", "w", "GTiff", 40, 40, 1, dtype="uint8", nodata=0, **place) as file:
+            file.write(mask[np.newaxis])
+    data = open_dataset(folder.run(20, 16))
+    assert data.legend.names == ("value_255",)
+    assert {code for at in range(len(data)) for code in np.unique(data.read(at)[1]).tolist()} == {1, 255}

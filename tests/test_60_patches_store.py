@@ -104,6 +104,8 @@ def test_patches_equal_their_places(scene: Made, tmp_path: Path, how: dict[str, 
         assert index["y_max"][at] == 5_000_000 - 10 * row
         assert index["y_min"][at] == index["y_max"][at] - 480
         assert [index[f"class_{code}"][at] for code in (1, 4, 9)] == [(mask == code).sum() for code in (1, 4, 9)]
+        middle_x, middle_y = 600_000 + 10 * (col + 24), 5_000_000 - 10 * (row + 24)
+        assert index["block"][at] == f"0/{middle_y // 1500}/{middle_x // 1500}"
         assert index["valid_share"][at] == pytest.approx(np.isfinite(image).all(0).mean(), abs=1e-6)
         assert index["valid_share"][at] >= 0.5
         hist[str(index["split"][at])] += [(mask == code).sum() for code in (1, 4, 9)]
@@ -225,6 +227,9 @@ def test_trouble_leaves_nothing(scene: Made, tmp_path: Path) -> None:
     write(tmp_path / "odd.tif", np.full(GRID.shape, 77, np.uint8), GRID, ("class",), LEGEND.tags())
     with pytest.raises(InputError, match="label 77 is not in the legend"):
         write_dataset(tmp_path / "d", [Source(image=folder, labels=tmp_path / "odd.tif")], PatchOptions())
+    write(tmp_path / "empty.tif", np.zeros(GRID.shape, np.uint8), GRID, ("class",), LEGEND.tags())
+    with pytest.raises(InputError, match=r"no window holds a label \[.*empty.tif\]: where images have values, labels have only 0"):
+        write_dataset(tmp_path / "d", [Source(image=folder, labels=tmp_path / "empty.tif")], PatchOptions(size=64))
     write(tmp_path / "bare.tif", np.ones(GRID.shape, np.uint8), GRID, ("class",))
     with pytest.raises(InputError, match="the labels name no classes"):
         write_dataset(tmp_path / "d", [Source(image=folder, labels=tmp_path / "bare.tif")], PatchOptions())
@@ -234,7 +239,7 @@ def test_trouble_leaves_nothing(scene: Made, tmp_path: Path) -> None:
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(InputError, match="not ours to replace"):
         write_dataset(tmp_path / "mine", [source(folder)], PatchOptions())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bare.tif", "mine", "moved.tif", "odd.tif"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bare.tif", "empty.tif", "mine", "moved.tif", "odd.tif"]
 
 
 def test_opening_checks_what_is_there(scene: Made, tmp_path: Path) -> None:
@@ -247,6 +252,9 @@ def test_opening_checks_what_is_there(scene: Made, tmp_path: Path) -> None:
     text = (made / "dataset.json").read_text()
     (made / "dataset.json").write_text(text.replace('"version": 1', '"version": 7'))
     with pytest.raises(InputError, match="another version"):
+        open_dataset(made)
+    (made / "dataset.json").write_text(text.replace('"quantity"', '"note"'))
+    with pytest.raises(InputError, match=r"is damaged: KeyError\('quantity'\) .*write the data set again"):  # and not guessed
         open_dataset(made)
     (made / "dataset.json").write_text(text)
     pq.write_table(pq.read_table(made / "index.parquet").slice(0, 3), made / "index.parquet")

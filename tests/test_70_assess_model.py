@@ -41,6 +41,7 @@ from sarseg.product.open import open_map
 from sarseg.product.stac import make_item
 from sarseg.raster.cog import CogSpec, create_cog
 from sarseg.tiles import Window
+from sarseg.train.augment import Augmentation
 from sarseg.train.fit import fit_baseline
 from sarseg.train.loop import TrainOptions, train
 
@@ -87,11 +88,18 @@ TRAINING = [("a", row, col) for row in (0, 20, 66) for col in (0, 30, 66)]
 HELD = [("b", row, col) for row in (0, 15, 30, 66) for col in (0, 9, 40)] + [("b", 15, 9), ("c", 3, 5), ("c", 10, 20), ("c", 60, 60)]
 
 
+def block_of(place: tuple[str, int, int]) -> str:
+    """Blocks of 40 pixels; scene c is held out as a whole."""
+    scene, row, col = place
+    return scene if scene == "c" else f"0/{(row + SIZE // 2) // 40}/{(col + SIZE // 2) // 40}"
+
+
 def dataset(*, placed: bool = True, **changes: Any) -> Dataset:
     places = [*TRAINING, *HELD]
     index: dict[str, NDArray[Any]] = {"split": np.array(["train"] * len(TRAINING) + ["val"] * len(HELD))}
     if placed:
         index |= {name: np.array([place[at] for place in places]) for at, name in enumerate(("scene", "row", "col"))}
+        index["block"] = np.array([block_of(place) for place in places])
     made = Dataset(
         path=Path("made"),
         size=SIZE,
@@ -100,6 +108,7 @@ def dataset(*, placed: bool = True, **changes: Any) -> Dataset:
         patches=Cut(places),
         known_bands=INFOS,
         band_names=("VV", "VH"),
+        quantity="power",
         info={},
     )
     return replace(made, **changes)
@@ -155,7 +164,7 @@ def test_matrix_and_calibration_equal_a_walk_over_the_ground() -> None:
     for at in range(len(HELD)):
         values = np.nan_to_num(normalise(data.read(len(TRAINING) + at)[0], SPECS))
         logits.append(Nearest()(torch.from_numpy(values)[None])[0].double().numpy())
-    matrix, by_scene = np.zeros((4, 4), int), defaultdict(lambda: np.zeros((4, 4), int))
+    matrix, by_part = np.zeros((4, 4), int), {part: defaultdict(lambda: np.zeros((4, 4), int)) for part in ("scene", "block")}
     bins = {temperature: np.zeros((RELIABILITY_BINS, 3)) for temperature in (0.6, 1.0)}
     owners = deepest(scenes, windows)
     for (scene, row, col), at in owners.items():
@@ -165,16 +174,24 @@ def test_matrix_and_calibration_equal_a_walk_over_the_ground() -> None:
         scores = logits[at][:, row - windows[at].row, col - windows[at].col]
         truth, guess = LEGEND.codes.index(code), int(scores.argmax())
         matrix[truth, guess] += 1
-        by_scene[scene][truth, guess] += 1
+        by_part["scene"][scene][truth, guess] += 1
+        by_part["block"][block_of(HELD[at])][truth, guess] += 1
         for temperature, sums in bins.items():
             chance = np.exp((scores - scores.max()) / temperature)
             top = chance.max() / chance.sum()
             sums[max(0, int(np.ceil(top * RELIABILITY_BINS)) - 1)] += (1, top, truth == guess)
     judged = result.methods[0]
     assert result.accuracy(judged).matrix.tolist() == matrix.tolist()
-    assert {scene: result.accuracy(judged, scene).matrix.tolist() for scene in result.scenes} == {
-        scene: counts.tolist() for scene, counts in by_scene.items()
-    }
+    for part, counts in by_part.items():
+        got = result.accuracies(judged, part)  # type: ignore[arg-type]
+        assert {name: one.matrix.tolist() for name, one in got.items()} == {name: one.tolist() for name, one in counts.items()}
+    assert len(by_part["block"]) == 5
+    said, shares = result.to_dict()["methods"]["nearest"]["blocks"], [np.trace(one) / one.sum() for one in by_part["block"].values()]
+    assert said["count"] == 5
+    assert list(said["lowest"]) == [name for _, name in sorted(zip(shares, by_part["block"], strict=True), key=lambda pair: pair[0])]
+    assert said["overall_accuracy"] == pytest.approx(
+        {"mean": np.mean(shares), "deviation": np.std(shares), "least": min(shares), "most": max(shares)}
+    )
     eces = [np.abs(sums[:, 1] - sums[:, 2]).sum() / sums[:, 0].sum() for sums in bins.values()]
     assert judged.untempered is not None
     assert [judged.reliability.ece, judged.untempered.ece] == pytest.approx(eces, abs=1e-5)  # float32 probabilities
@@ -188,6 +205,21 @@ def test_patches_of_unknown_place_are_all_counted_and_it_is_said() -> None:
     assert result.accuracy(result.methods[0]).total == labelled
     assert result.held_twice is None
     assert "overlap, is not known" in result.table()
+    assert result.to_dict()["methods"]["nearest"]["blocks"] == {"count": 0, "overall_accuracy": {}, "lowest": {}}
+
+
+def test_the_list_of_blocks_is_bounded_and_the_csv_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "_MOST_BLOCKS", 2)
+    result = evaluate(model(), dataset(), out_dir=tmp_path, baselines=False)
+    said = json.loads((tmp_path / "evaluation.json").read_text())["methods"]["nearest"]["blocks"]
+    assert (said["count"], len(said["lowest"])) == (5, 2)
+    rows = [row for row in csv.DictReader((tmp_path / "evaluation.csv").read_text().splitlines()) if row["part"] == "block"]
+    assert {row["name"]: int(row["pixels"]) for row in rows} == {
+        name: one.total for name, one in result.accuracies(result.methods[0], "block").items()
+    }
+    lowest = min(float(row["overall_accuracy"]) for row in rows)
+    assert f"over 5 blocks of the ground: mean {said['overall_accuracy']['mean']:.4f}" in result.table()
+    assert f"least {lowest:.4f}" in result.table()
 
 
 @pytest.fixture
@@ -213,7 +245,7 @@ def test_report_holds_the_model_and_its_baselines(tmp_path: Path, quick: None) -
     assert said == result.to_dict()
     assert said["methods"]["gaussian"]["overall_accuracy"] == oa["gaussian"]
     rows = list(csv.DictReader((tmp_path / "report" / "evaluation.csv").read_text().splitlines()))
-    assert len(rows) == 4 * (1 + 4 + 2 + len(HELD))
+    assert len(rows) == 4 * (1 + 4 + 2 + 5 + len(HELD))
     patches = [row for row in rows if row["method"] == "nearest" and row["part"] == "patch"]
     assert sum(int(row["pixels"]) for row in patches) == totals.pop()
     assert {(row["scene"], int(row["row"]), int(row["col"])) for row in patches} == set(HELD)
@@ -239,9 +271,8 @@ def test_what_does_not_fit_is_refused() -> None:
     other = Legend((LandClass(code=2, name="river", color=(0, 0, 0)), *LEGEND.classes[1:]))
     with pytest.raises(InputError, match="class 2 is 'river' in the dataset and 'water' in the model"):
         evaluate(model(), dataset(legend=other))
-    raw = tuple(replace(info, scale="raw") for info in INFOS)
     with pytest.raises(InputError, match="the model takes linear power, the dataset holds values as they stand"):
-        evaluate(model(), dataset(known_bands=raw))
+        evaluate(model(), dataset(quantity="raw"))
 
 
 def test_command_takes_a_truth_or_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,6 +359,38 @@ def test_train_fits_a_baseline_by_its_name(tmp_path: Path) -> None:
     only = {name: column[len(TRAINING) :] for name, column in dataset().index.items()}
     with pytest.raises(InputError, match="no training patches"):
         fit_baseline(dataset(index=only), tmp_path / "n", "gaussian")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"loss": "dice"}, "loss means nothing to 'gaussian'"),
+        ({"steps": 7, "weights": "resnet.pth"}, "weights, steps mean nothing"),
+        ({"augmentation": Augmentation(turns=False, band_dropout=0.5)}, "augmentation_turns, augmentation_band_dropout mean nothing"),
+        ({"devices": 2, "precision": "bfloat16"}, "precision, devices mean nothing"),
+    ],
+)
+def test_options_of_steps_are_refused_by_baselines(given: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"{said}.*it is fitted, not trained in steps"):
+        train(dataset(), tmp_path / "m", TrainOptions(net="gaussian", **given))
+    assert not any(tmp_path.iterdir())
+
+
+def test_baselines_are_not_resumed_and_take_what_means_something_to_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = TrainOptions(net="majority", seed=3, threads=2, steps=1000)  # 1000 is the default
+    for given, said in (({"resume": True}, "resume"), ({"tensorboard": tmp_path / "t"}, "tensorboard")):
+        with pytest.raises(UsageError, match=f"{said} means nothing to 'majority'"):
+            train(dataset(), tmp_path / "m", options, **given)
+    seen = []
+
+    def draw(*args: Any, **more: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return draw_sample(*args, **more)
+
+    monkeypatch.setattr("sarseg.train.fit.draw_sample", draw)
+    load_model(train(dataset(), tmp_path / "m", options))
+    assert seen == [2]
+    assert torch.get_num_threads() == 1
 
 
 def test_normalised_features_are_those_of_the_ground() -> None:

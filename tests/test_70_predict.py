@@ -56,7 +56,8 @@ class Thresholds(nn.Module):
 
 def thresholds(scale: str = "db", names: tuple[str, ...] = ("VV", "VH")) -> Model:
     bands = tuple(BandSpec(name=name, scale=scale, mean=-12.0 - 4 * at, std=3.0) for at, name in enumerate(names))  # type: ignore[arg-type]
-    return Model(Thresholds(), ModelSpec(network="compact_unet", bands=bands, legend=LEGEND), Path("thresholds"))
+    quantity = "raw" if scale == "raw" else "power"
+    return Model(Thresholds(), ModelSpec(network="compact_unet", bands=bands, quantity=quantity, legend=LEGEND), Path("thresholds"))
 
 
 def grid_of(shape: tuple[int, int]) -> MapGrid:
@@ -220,6 +221,19 @@ def test_empty_product_gives_nodata_and_a_warning(tmp_path: Path) -> None:
     assert item["properties"]["sarseg:warnings"] == ["no valid pixel: the whole map is nodata"]
 
 
+def test_tiles_unlike_the_patches_are_told_where_they_matter(tmp_path: Path) -> None:
+    ard = write_ard(tmp_path / "scene", powers((60, 70)))
+    plain = thresholds()
+    spec = plain.spec.model_copy(update={"training": {"patch_px": 32}})
+    pooling = Model(Thresholds(), spec, plain.path)
+    pooling.network.pools_globally = True  # type: ignore[assignment]
+    for one, tile, told in ((pooling, 512, True), (pooling, 32, False), (Model(Thresholds(), spec, plain.path), 512, False)):
+        options = PredictOptions(tiles=TileOptions(tile_px=tile, overlap_px=8))
+        item = json.loads((predict(one, ard, tmp_path / "maps", options) / "item.json").read_text())
+        said = item["properties"]["sarseg:warnings"]
+        assert any("it learnt from 32 pixels, the tiles have 70; try --tile 32" in one for one in said) == told
+
+
 def test_missing_bands_are_named(tmp_path: Path) -> None:
     ard = write_ard(tmp_path / "scene", {"VV": powers((20, 30))["VV"]})
     with pytest.raises(InputError, match="no band VH, which the model takes"):
@@ -240,7 +254,7 @@ def test_png_without_georeference_is_mapped_by_band_order(tmp_path: Path) -> Non
     rgb = rng.integers(0, 256, (41, 67, 3), dtype=np.uint8)
     Image.fromarray(rgb).save(tmp_path / "photo.png")
     bands = tuple(BandSpec(name=name, scale="raw", mean=128.0, std=50.0) for name in ("b1", "b2", "b3"))
-    model = Model(Thresholds(), ModelSpec(network="compact_unet", bands=bands, legend=LEGEND), Path("m"))
+    model = Model(Thresholds(), ModelSpec(network="compact_unet", bands=bands, quantity="raw", legend=LEGEND), Path("m"))
     folder = predict(model, tmp_path / "photo.png", tmp_path / "maps")
     found = open_map(folder)
     assert found.grid.crs is None

@@ -5,22 +5,31 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
+from affine import Affine
 from made_patches import LEGEND, Made, made_dataset
 from PIL import Image
 
+from sarseg.cli.main import run
 from sarseg.errors import InputError, UsageError
 from sarseg.nets.modelfile import load_model
-from sarseg.train import checkpoint
+from sarseg.patches import PatchOptions, Source
+from sarseg.patches import write_dataset as write_dataset_of
+from sarseg.patches.dataset import Dataset, open_dataset
+from sarseg.train import checkpoint, loop
 from sarseg.train.augment import Augmentation
 from sarseg.train.checkpoint import Checkpoints
 from sarseg.train.loader import Batch
@@ -30,31 +39,48 @@ torch.set_num_threads(1)
 
 # 13 patches in batches of 4: every second step but a few ends in the middle of an epoch
 LONG = TrainOptions(net="tiny", batch=4, micro_batch=2, steps=100, validations=3, ema=0.9, lr=0.02, clip=5.0, threads=1, seed=3)
-KILLED = """
-import os, signal, sys
-from dataclasses import replace
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
+OPTIONS = replace(LONG, checkpoint_every=10)
+AFRESH = """
+import sys
 sys.path.insert(0, sys.argv[1])
-from made_patches import Made, made_dataset
-from test_70_resume import LONG
-from sarseg.train.loop import train
-
-def kill(done, total, label):
-    if done == int(sys.argv[4]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-options = replace(LONG, checkpoint_every=10, workers=int(sys.argv[3]))
-train(made_dataset(13, 3, Made(16, sparse=True)), Path(sys.argv[2]), options, kill, resume=True)
+from test_70_resume import train_until_killed
+train_until_killed(sys.argv[2], workers=2, at=int(sys.argv[3]))
 """
 
 
-def killed(out: Path, *, workers: int, at: int) -> None:
-    """A training in a process that is killed at a step."""
-    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(out), str(workers), str(at)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+@pytest.fixture(autouse=True)
+def no_curve(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of the time of a short training goes into its picture, which one test looks at."""
+    if request.function is not test_best_weights_of_before_the_interruption_are_kept:
+        monkeypatch.setattr(loop, "training_curve", lambda rows, best_step: b"")
+
+
+def whole_dataset() -> Dataset:
+    return made_dataset(13, 3, Made(16, sparse=True))
+
+
+def train_until_killed(out: str | Path, *, workers: int, at: int) -> None:
+    """A training that kills its own process at a step."""
+
+    def kill(done: int, total: int, label: str) -> None:
+        if done == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.set_num_threads(1)
+    train(whole_dataset(), Path(out), replace(OPTIONS, workers=workers), kill, resume=True)
+
+
+def forked(work: Callable[[], object]) -> int:
+    """A process that does some work and ends, without the seconds that the imports of a fresh one take."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, from Python 3.12 on: torch has but one here
+        process = os.fork()
+    if process == 0:
+        try:
+            work()
+        finally:
+            os._exit(1)
+    return process
 
 
 def log_of(folder: Path) -> list[dict[str, str]]:
@@ -62,14 +88,20 @@ def log_of(folder: Path) -> list[dict[str, str]]:
 
 
 def test_killed_and_resumed_is_as_if_it_had_not_been(tmp_path: Path) -> None:
-    """Killed at step 57 with no worker and again at 83 with two: dropout, running mean, micro-batches, best weights of before."""
-    dataset = made_dataset(13, 3, Made(16, sparse=True))
+    """Killed at step 57 with no worker, and again at 83 with two, in a process of its own that knows nothing but the checkpoint.
+
+    Dropout, running mean, micro-batches, best weights of before.
+    """
+    dataset = whole_dataset()
     whole = train(dataset, tmp_path / "whole", LONG)
-    killed(tmp_path / "parts", workers=0, at=57)
+    _, status = os.waitpid(forked(lambda: train_until_killed(tmp_path / "parts", workers=0, at=57)), 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
     state = json.loads((tmp_path / "parts.training/checkpoint.json").read_text())
     assert (state["step"], state["best_step"]) == (50, 34)
     assert not (tmp_path / "parts").exists()
-    killed(tmp_path / "parts", workers=2, at=83)
+    command = [sys.executable, "-c", AFRESH, str(Path(__file__).parent), str(tmp_path / "parts"), "83"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert json.loads((tmp_path / "parts.training/checkpoint.json").read_text())["step"] == 80
     parts = train(dataset, tmp_path / "parts", replace(LONG, workers=2), resume=True)
     assert (parts / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
@@ -216,6 +248,58 @@ def write_dataset(folder: Path) -> Path:
     return generate_train_data(nb_of_patches=30, size=32, legend=LEGEND, **names)  # type: ignore[arg-type]
 
 
+def later(path: Path) -> None:
+    """As if the file had been written two seconds later: the tests are faster than people."""
+    status = path.stat()
+    os.utime(path, (status.st_atime, status.st_mtime + 2))
+
+
+def test_one_changed_patch_is_seen_before_resuming(tmp_path: Path) -> None:
+    """Any of them: a relabelled mask changes neither statistics nor split, and only three patches are read."""
+    dataset = write_dataset(tmp_path / "data")
+    before = checkpoint.fingerprint(open_dataset(dataset))
+    assert checkpoint.fingerprint(open_dataset(dataset)) == before
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)  # which keeps times
+    assert checkpoint.fingerprint(open_dataset(copy)) == before
+    mask = dataset / "masks/00007.png"
+    values = np.asarray(Image.open(mask)).copy()
+    values[values == 1], values[values == 4] = 4, 1
+    Image.fromarray(values).save(mask)
+    later(mask)
+    after = checkpoint.fingerprint(open_dataset(dataset))
+    assert [name for name in before if before[name] != after[name]] == ["files"]
+
+    def stop(done: int, total: int, label: str) -> None:
+        if done == 3:
+            raise Interrupted
+
+    options = replace(SHORT, checkpoint_every=1)
+    with pytest.raises(Interrupted):
+        train(copy, tmp_path / "model", options, stop)
+    shutil.copy(mask, copy / "masks/00007.png")
+    later(copy / "masks/00007.png")
+    with pytest.raises(UsageError, match=r"dataset files is .* \[.*model.training\]: sizes or times of its files have changed"):
+        train(copy, tmp_path / "model", options, resume=True)
+
+
+@pytest.mark.parametrize("store", ["arrays", "windows"])
+def test_changed_arrays_and_sources_are_seen(store: str, tmp_path: Path) -> None:
+    grid = {"driver": "GTiff", "height": 96, "width": 96, "crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, -10, 5_000_000)}
+    rng = np.random.default_rng(3)
+    with rasterio.open(tmp_path / "image.tif", "w", count=2, dtype="float32", **grid) as file:
+        file.write(rng.gamma(3, 0.1, (2, 96, 96)).astype(np.float32))
+    with rasterio.open(tmp_path / "labels.tif", "w", count=1, dtype="uint8", **grid) as file:
+        file.write(rng.choice(np.array([1, 4, 7], np.uint8), (1, 96, 96)))
+    source = Source(image=tmp_path / "image.tif", labels=tmp_path / "labels.tif")
+    options = PatchOptions(size=16, store=store, legend=LEGEND)  # type: ignore[arg-type]
+    dataset = open_dataset(write_dataset_of(tmp_path / store, [source], options))
+    before = checkpoint.fingerprint(dataset)
+    changed = tmp_path / ("image.tif" if store == "windows" else "arrays/masks.zarr/c/0/0/0")
+    later(changed)
+    assert [name for name, value in checkpoint.fingerprint(dataset).items() if value != before[name]] == ["files"]
+
+
 def children_of(parent: int) -> list[int]:
     """Processes of this training that `parent` started."""
     found = []
@@ -244,10 +328,9 @@ def test_two_processes_give_the_weights_of_one(tmp_path: Path) -> None:
         net_options={"width": 4, "depth": 1, "stem": 1}, batch=4, steps=5, validations=1, lr=0.01, threads=1, class_weights="inverse-sqrt"
     )
     one = load_model(train(dataset, tmp_path / "one", replace(options, micro_batch=2)))
-    words = [f"--net-option={option}" for option in ("width=4", "depth=1", "stem=1")]
+    words = ["--quiet", "train", str(dataset), *(f"--net-option={option}" for option in ("width=4", "depth=1", "stem=1"))]
     words += ["--batch", "4", "--lr", "0.01", "--threads", "1", "--class-weights", "inverse-sqrt", "--devices", "2"]
-    command = [sys.executable, "-m", "sarseg", "--quiet", "train", str(dataset), *words]
-    subprocess.run([*command, "--steps", "5", "--validations", "1", "-o", str(tmp_path / "two")], check=True, timeout=300)
+    assert run([*words, "--steps", "5", "--validations", "1", "-o", str(tmp_path / "two")]) == 0
     two = load_model(tmp_path / "two")
     assert two.spec.training["options"]["devices"] == 2
     assert asdict(options)["devices"] == 1
@@ -256,17 +339,22 @@ def test_two_processes_give_the_weights_of_one(tmp_path: Path) -> None:
     # the whole batch on one device is another training: batch norm sees all of it
     whole = load_model(train(dataset, tmp_path / "whole", options)).network.state_dict()
     assert max(float((whole[name] - tensor).abs().max()) for name, tensor in one.network.state_dict().items()) > 1e-5
-    # killed in the midst of it, it leaves no process behind
-    first = subprocess.Popen([*command, "--steps", "100000", "-o", str(tmp_path / "killed")])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_a_killed_training_leaves_no_process_behind(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "data")
+    options = TrainOptions(net_options={"width": 4, "depth": 1, "stem": 1}, batch=4, steps=10**6, threads=1, devices=2)
+    first = forked(lambda: train(dataset, tmp_path / "killed", options))
     try:
         end_s = time.monotonic() + 200
-        while not (others := children_of(first.pid)) and time.monotonic() < end_s:
+        while not (others := children_of(first)) and time.monotonic() < end_s:
             time.sleep(0.1)
         assert len(others) == 1
         assert alive(others[0])
     finally:
-        os.kill(first.pid, signal.SIGKILL)
-        first.wait()
+        os.kill(first, signal.SIGKILL)
+        os.waitpid(first, 0)
     end_s = time.monotonic() + 100
     while alive(others[0]) and time.monotonic() < end_s:
         time.sleep(0.2)

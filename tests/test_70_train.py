@@ -111,10 +111,21 @@ def test_class_pixels_from_masks_and_from_the_index() -> None:
     dataset = made_dataset(3, 2)
     masks = np.stack([dataset.read(at)[1] for at in range(3)])
     expected = [(masks == code).sum() for code in (1, 4, 7)]
-    np.testing.assert_array_equal(class_pixels(dataset, dataset.split("train")), expected)
+    np.testing.assert_array_equal(class_pixels(dataset, dataset.split("train")).sum(0), expected)
     columns = {f"class_{code}": np.array([1, 20, 300, 4000, 50000]) * (at + 1) for at, code in enumerate((1, 4, 7))}
     indexed = replace(dataset, index={**dataset.index, **columns})
-    np.testing.assert_array_equal(class_pixels(indexed, indexed.split("train")), [321, 642, 963])
+    np.testing.assert_array_equal(class_pixels(indexed, indexed.split("train")).sum(0), [321, 642, 963])
+
+
+def test_labels_of_one_class_are_refused(tmp_path: Path) -> None:
+    """By networks and baselines alike: there is nothing to tell apart."""
+    columns = {f"class_{code}": np.array([9, 9, 9, 9, 9]) * (code == 4) for code in (1, 4, 7)}
+    dataset = made_dataset(3, 2)
+    dataset = replace(dataset, index={**dataset.index, **columns})
+    for net in ("tiny", "majority", "random_forest"):
+        with pytest.raises(InputError, match=r"every label of the training patches is 'field' \[made\]: .*two classes or more"):
+            train(dataset, tmp_path / "model", TrainOptions(net=net, threads=1))
+    assert not any(tmp_path.iterdir())
 
 
 @dataclass(frozen=True)

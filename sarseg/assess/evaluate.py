@@ -6,13 +6,13 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sarseg.assess.once import counted_once, unpacked
-from sarseg.assess.report import draw_report, measures, text_table, write_csv
+from sarseg.assess.report import draw_report, measures, text, text_table, write_csv
 from sarseg.errors import InputError
 from sarseg.legend import Legend
 from sarseg.metrics import Accuracy, Matrix, Reliability, confusion
@@ -31,17 +31,23 @@ EVALUATION, TABLE, PICTURE = "evaluation.json", "evaluation.csv", "confusion.png
 SEED = 0
 """Of the baselines."""
 
+Part = Literal["scene", "block"]
+PARTS: tuple[Part, ...] = ("scene", "block")
+"""Of the ground, on which accuracies are also told."""
+
 _UNNAMED_SCENE = ""
+_MOST_BLOCKS = 100  # that the JSON lists; the CSV has them all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """One patch of the split: its number in the dataset, its scene, first row and column in it."""
+    """One patch of the split: its number in the dataset, its scene, first row and column in it, its block (empty where it is not known)."""
 
     number: int
     scene: str
     row: int
     col: int
+    block: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +78,19 @@ class Evaluation:
     methods: tuple[Judged, ...]
     held_twice: int | None
 
-    def accuracy(self, method: Judged, scene: str | None = None) -> Accuracy:
-        """Of all patches, or of one scene's."""
-        chosen = [scene is None or place.scene == scene for place in self.places]
-        return Accuracy(method.patches[np.array(chosen)].sum(0), self.legend)
+    def accuracy(self, method: Judged) -> Accuracy:
+        """Of all patches."""
+        return Accuracy(method.patches.sum(0), self.legend)
+
+    def accuracies(self, method: Judged, part: Part) -> dict[str, Accuracy]:
+        """Of each scene or block by name, in the order of the patches; none where it is not known which block a patch belongs to."""
+        sums: dict[str, Matrix] = {}
+        for place, matrix in zip(self.places, method.patches, strict=True):
+            name = place.scene if part == "scene" else place.block
+            sums[name] = sums[name] + matrix if name in sums else matrix
+        if part == "block":
+            sums.pop("", None)
+        return {name: Accuracy(matrix, self.legend) for name, matrix in sums.items()}
 
     @property
     def scenes(self) -> tuple[str, ...]:
@@ -98,11 +113,12 @@ class Evaluation:
         said: dict[str, Any] = {**self.accuracy(method).to_dict(), "calibration": method.reliability.to_dict()}
         if method.untempered is not None:
             said["calibration_at_temperature_1"] = method.untempered.to_dict()
-        said["scenes"] = {scene: measures(self.accuracy(method, scene)) for scene in self.scenes}
+        said["scenes"] = {scene: measures(accuracy) for scene, accuracy in self.accuracies(method, "scene").items()}
+        said["blocks"] = _blocks(self.accuracies(method, "block"))
         return said
 
     def rows(self) -> list[dict[str, Any]]:
-        """For CSV: each method as a whole, by class, by scene and by patch."""
+        """For CSV: each method as a whole, by class, by scene, by block and by patch."""
         rows = []
         for method in self.methods:
             accuracy = self.accuracy(method)
@@ -112,7 +128,7 @@ class Evaluation:
                 single = {"iou": accuracy.iou[at], "f1": accuracy.f1[at], "users_accuracy": accuracy.users[at]}
                 single |= {"producers_accuracy": accuracy.producers[at], "pixels": int(accuracy.matrix[at].sum())}
                 parts.append(("class", name, single))
-            parts += [("scene", scene, measures(self.accuracy(method, scene))) for scene in self.scenes]
+            parts += [(part, name, measures(one)) for part in PARTS for name, one in self.accuracies(method, part).items()]
             for place, matrix in zip(self.places, method.patches, strict=True):
                 where = {"scene": place.scene, "row": place.row, "col": place.col}
                 parts.append(("patch", str(place.number), {**where, **measures(Accuracy(matrix, self.legend))}))
@@ -139,6 +155,10 @@ class Evaluation:
             counted = f"{accuracy.total} pixels of {len(self.places)} patches ({self.split}); where they lie, and overlap, is not known"
         left_out = accuracy.means["iou"].left_out
         lines.append(counted)
+        blocks = _blocks(self.accuracies(model, "block"))
+        if blocks["count"] > 1:
+            shares = " ".join(f"{name} {text(value)}" for name, value in blocks["overall_accuracy"].items())
+            lines.append(f"overall accuracy over {blocks['count']} blocks of the ground: {shares}")
         if accuracy.absent:
             absent = f"no label has {', '.join(accuracy.absent)}"
             lines.append(f"{absent}; left out of the mean IoU: {', '.join(left_out) if left_out else 'none'}")
@@ -215,6 +235,19 @@ def evaluate(
     if out_dir is not None:
         result.write(out_dir)
     return result
+
+
+def _blocks(accuracies: Mapping[str, Accuracy]) -> dict[str, Any]:
+    """How the overall accuracy varies over the blocks that have a label, and the blocks themselves, those with the lowest first."""
+    found = {name: one for name, one in accuracies.items() if one.total}
+    listed = sorted(found, key=lambda name: found[name].oa)[:_MOST_BLOCKS]
+    shares = np.array([one.oa for one in found.values()])
+    varies = {"mean": shares.mean(), "deviation": shares.std(), "least": shares.min(), "most": shares.max()} if found else {}
+    return {
+        "count": len(found),
+        "overall_accuracy": {name: float(value) for name, value in varies.items()},
+        "lowest": {name: measures(found[name]) for name in listed},
+    }
 
 
 class _Reader:
@@ -314,8 +347,10 @@ def _places(dataset: Dataset, numbers: NDArray[np.int64]) -> tuple[tuple[Place, 
     if not all(column in index for column in ("scene", "row", "col")):
         return tuple(Place(number=int(number), scene=_UNNAMED_SCENE, row=0, col=0) for number in numbers), []
     columns = [index[column][numbers].tolist() for column in ("scene", "row", "col")]
+    blocks = index["block"][numbers].tolist() if "block" in index else [""] * len(numbers)
     places = tuple(
-        Place(number=int(number), scene=str(scene), row=row, col=col) for number, scene, row, col in zip(numbers, *columns, strict=True)
+        Place(number=int(number), scene=str(scene), row=row, col=col, block=str(block))
+        for number, scene, row, col, block in zip(numbers, *columns, blocks, strict=True)
     )
     sizes = index["size"][numbers].tolist() if "size" in index else [dataset.size] * len(places)
     return places, [Window(row=place.row, col=place.col, rows=side, cols=side) for place, side in zip(places, sizes, strict=True)]

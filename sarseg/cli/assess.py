@@ -42,6 +42,7 @@ def command(
       sarseg assess model --dataset dataset --split test -o evaluation
     """
     from sarseg.cli.common import echo_json, progress_bar
+    from sarseg.cli.kinds import kind_of
     from sarseg.errors import UsageError
     from sarseg.legend import Legend
 
@@ -52,6 +53,12 @@ def command(
     given = [name for name, value in wrong.items() if value is not None]
     if given:
         raise UsageError(f"{', '.join(given)} does not go with --{'truth' if truth is not None else 'dataset'}")
+    kind = kind_of(path)
+    if truth is not None and kind == "model":
+        hint = "make a map with `sarseg predict` and compare that, or judge the model with --dataset FOLDER"
+        raise UsageError("is a model, and --truth is for a map", path, hint)
+    if dataset is not None and (kind == "map" or path.is_file()):
+        raise UsageError("is a map, and --dataset is for a model", path, "compare a map with --truth FILE")
     with progress_bar() as progress:
         if dataset is not None:
             from sarseg.assess.evaluate import evaluate

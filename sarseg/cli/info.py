@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sarseg.scene.model import Scene
 
 _LABEL_WIDTH = 18
+_NAMED = 4  # entries of an unknown folder that are named
+_WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
 @click.command("info")
@@ -44,16 +46,51 @@ def describe(path: Path) -> dict[str, Any]:
 
     if not path.exists():
         raise InputError("no such file or folder", path)
-    for name, kind in (("model.json", "model"), ("dataset.json", "dataset")):
-        if (path / name).is_file():
-            return {"kind": kind, "path": path, **_summary(path / name)}
+    known = _known_folder(path)
+    if known is not None:
+        return known
     if is_ready_made(path):
         return _on_map(path)
     if path.suffix.lower() == ".zip" or is_scene(path):
         return _scene(open_scene(path))
     if path.is_dir() and not (path / "item.json").is_file():
-        raise InputError("the folder is no scene, product, dataset, map or model", path, "a run that was stopped leaves no item.json")
+        names = sorted(entry.name for entry in path.iterdir())
+        holds = f"it holds {', '.join(names[:_NAMED])}{' ...' if len(names) > _NAMED else ''}" if names else "it is empty"
+        hint = f"{holds}; a run that was stopped leaves no item.json"
+        raise InputError("the folder is no scene, product, dataset, map or model", path, hint)
     return _on_map(path)
+
+
+def _known_folder(path: Path) -> dict[str, Any] | None:
+    """A model, a dataset or what becomes one, opened and so found to be whole; None for anything else."""
+    from sarseg.cli.kinds import kind_of
+
+    kind = kind_of(path)
+    if kind == "model":
+        from sarseg.nets.modelfile import SPEC, load_model
+
+        load_model(path)
+        return {"kind": kind, "path": path, **_summary(path / SPEC)}
+    if kind == "dataset":
+        from sarseg.patches.dataset import open_dataset
+        from sarseg.patches.layout import DATASET
+
+        open_dataset(path)
+        return {"kind": kind, "path": path, **_summary(path / DATASET)}
+    if kind == "interrupted training":
+        done = _summary(path / "checkpoint.json").get("step")
+        return {"kind": kind, "path": path, "steps_done": done, "to_go_on": "the same `sarseg train` with --resume"}
+    if kind == "images and masks":
+        from sarseg.patches.pairs import find_pairs
+
+        pairs, warnings = find_pairs(path / "images", path / "masks")
+        first = pairs[0].image
+        return {"kind": kind, "path": path, "pairs": len(pairs), "bands": list(first.bands), "dtype": first.dtype, "warnings": warnings}
+    if path.is_dir() and any(entry.suffix.lower() in _WEIGHTS for entry in path.iterdir()):
+        from sarseg.nets.modelfile import read_spec
+
+        read_spec(path)  # which says what is amiss
+    return None
 
 
 def _scene(scene: Scene) -> dict[str, Any]:

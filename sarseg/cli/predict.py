@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sarseg.cli.common import echo_json, progress_bar
-from sarseg.errors import UsageError
+from sarseg.errors import InputError, UsageError
 
 
 @click.command("predict")
@@ -44,7 +44,6 @@ def command(
     from sarseg.nets.infer import TileOptions
     from sarseg.nets.modelfile import load_model
     from sarseg.predict.engine import PredictOptions, predict
-    from sarseg.product.open import open_product
 
     options = PredictOptions(
         tiles=TileOptions(tile_px=tile_px, overlap_px=overlap_px),
@@ -54,7 +53,7 @@ def command(
         compress="deflate" if compress == "deflate" else "zstd",
     )
     opened = load_model(model)
-    ids = [open_product(path).id for path in products]
+    ids = [_id_of(path) for path in products]
     twice = sorted({name for name in ids if ids.count(name) > 1})
     if twice:
         raise UsageError(f"two products are named {', '.join(twice)}", hint="map them into different folders")
@@ -65,3 +64,28 @@ def command(
         return
     for folder in folders:
         click.echo(f"map: {folder}")
+
+
+def _id_of(path: Path) -> str:
+    """The id of a product; InputError with a word about what it is instead."""
+    from sarseg.cli.kinds import kind_of
+    from sarseg.patches.pairs import IMAGE_SUFFIXES
+    from sarseg.product.open import open_product
+    from sarseg.scene.open import is_scene
+
+    kind = kind_of(path)
+    if kind not in (None, "product"):
+        hint = "give the images: the files in images/" if kind == "images and masks" else "give a product folder or a raster file"
+        raise InputError(f"is no product but {'' if kind == 'images and masks' else 'a '}{kind}", path, hint)
+    try:
+        return open_product(path).id
+    except InputError as error:
+        if kind is not None or not path.exists():
+            raise
+        if is_scene(path):
+            raise InputError("is a scene, which does not lie on the map yet", path, "`sarseg preprocess` makes a product of it") from error
+        rasters = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES) if path.is_dir() else []
+        if not rasters:
+            raise
+        count = f"{len(rasters)} raster file{'s' if len(rasters) > 1 else ''}"
+        raise InputError(f"is no product but a folder with {count}", path, f"give the files: {path}/*{rasters[0].suffix}") from error

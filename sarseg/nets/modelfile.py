@@ -68,7 +68,7 @@ class ModelSpec(BaseModel):
     options: dict[str, int | float | bool | str] = Field(default_factory=dict)
     bands: tuple[BandSpec, ...] = Field(min_length=1)
     quantity: Quantity
-    """What the training product held; a product that holds something else is not mapped. Where it is absent, the scales tell."""
+    """What the training product held; a product that holds something else is not mapped."""
     legend: Annotated[Legend, BeforeValidator(_legend), PlainSerializer(lambda legend: legend.to_dict())]
     temperature: Positive = 1.0
     training: dict[str, Any] = Field(default_factory=dict)
@@ -77,14 +77,6 @@ class ModelSpec(BaseModel):
     weights_sha256: str = ""
     mlm: dict[str, Any] = Field(default_factory=dict)
     """The model for a catalogue, as fields of STAC's Machine Learning Model extension; `save_model` fills it in."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _tell_quantity(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or "quantity" in given or not isinstance(given.get("bands"), list | tuple):
-            return given
-        scales = [band.get("scale") if isinstance(band, dict) else getattr(band, "scale", None) for band in given["bands"]]
-        return {**given, "quantity": "power" if "db" in scales else "raw"}
 
     @model_validator(mode="after")
     def _check_bands(self) -> Self:
@@ -155,7 +147,9 @@ def read_spec(folder: str | Path) -> ModelSpec:
     if not (folder / SPEC).is_file() or not (folder / WEIGHTS).is_file():
         raise InputError(f"no model: {SPEC} or {WEIGHTS} is absent", folder, "sarseg train writes such a folder")
     content = read_json(folder / SPEC)
-    if isinstance(content, dict) and content.get("format") != FORMAT:
+    if not isinstance(content, dict) or not {"format", "network", "bands"} & content.keys():
+        raise InputError(f"is no {SPEC} of sarseg", folder / SPEC, "sarseg train writes a model folder")
+    if content.get("format") != FORMAT:
         raise InputError(f"model format {content.get('format')!r} is not {FORMAT}", folder / SPEC, "train it again with this version")
     try:
         return ModelSpec.model_validate(content)

@@ -29,9 +29,10 @@ _BLOCKS: dict[str, tuple[int, int, int, int]] = {
     "resnet50": (3, 4, 6, 3),
     "resnet101": (3, 4, 23, 3),
 }
-POOLED_EPS = 1e-3
-"""Added to the variance where batch norm sees one value an image, a hundred times torch's own: after 150 steps on a batch of two equal
-patches a DeepLabV3+ answered 33 % of it rightly in eval mode, with this 99.7 %."""
+POOLED_EPS = 1.0
+"""Added to the variance where batch norm sees one value an image. With two equal patches a batch that variance is 0, and a small number
+multiplies what differs between training and eval: a DeepLabV3+ that is 99 % right in training answered 49 % of its patch rightly in eval
+mode with 1e-3 (after 20 steps), 99.1 % with 0.1 and 99.6 % with 1 (after 40)."""
 
 _PLANES = (64, 128, 256, 512)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sarseg.errors import InputError
 from sarseg.grid import MapGrid
-from sarseg.legend import IGNORE
+from sarseg.legend import IGNORE, NODATA
 from sarseg.patches.split import PatchOptions
 from sarseg.patches.tally import Patch, Pixels, Place, Tally
 from sarseg.patches.windows import (
@@ -34,6 +34,8 @@ _CELL = 1024  # windows that start in one such square are read together: a block
 _ROUNDS = 200  # times that windows are drawn anew for those refused, before a shortfall is accepted
 _MOST_DRAWN = 1 << 18  # positions tried without one that belongs to a split, before an image counts as exhausted
 _BATCH = 4096
+_NAMED = 3  # files that a message names
+_NO_LABEL = f"where images have values, labels have only {NODATA} (nodata) and {IGNORE} (ignore)"
 
 
 class Scene(Protocol):
@@ -47,6 +49,11 @@ class Scene(Protocol):
     @property
     def grid(self) -> MapGrid:
         """Of the image."""
+        ...
+
+    @property
+    def labels_path(self) -> str:
+        """Where its labels come from."""
         ...
 
     def read(self, window: Window) -> Pixels:
@@ -117,6 +124,8 @@ class Cutter:
         self.refused = Refusals()
         self._guard_bands = guard_bands
         self._taken: list[tuple[int, int, NDArray[np.float64]]] = []
+        self._unlabelled: set[int] = set()
+        """Scenes with a window that holds no label."""
 
     def patches(self, progress: Progress) -> Iterator[Patch]:
         """All patches, each read once."""
@@ -161,6 +170,7 @@ class Cutter:
         grid = scene.grid
         crs = grid.crs.to_string() if grid.crs is not None else ""
         split, boxes = splitter(grid, positions, size), splitter.boxes(grid, positions, size)
+        blocks = splitter.blocks(grid, positions, size)
         own = window_boxes(grid, positions, (size, size), grid.crs)
         for cell in _cells(positions):
             window = _union(positions[cell], size)
@@ -169,28 +179,35 @@ class Cutter:
                 row, col = (int(start) for start in positions[at])
                 part = pixels.crop(Window(row=row, col=col, rows=size, cols=size).relative_to(window))
                 valid_share = float(np.count_nonzero(np.isfinite(part.image).all(0))) / size**2
-                if self._refuse(valid_share, part.mask):
+                if self._refuse(number, valid_share, part.mask):
                     continue
                 left, bottom, right, top = (float(edge) for edge in own[at])
-                place = Place(scene=scene.name, row=row, col=col, crs=crs, bounds=(left, bottom, right, top))
+                place = Place(scene=scene.name, block=blocks[at], row=row, col=col, crs=crs, bounds=(left, bottom, right, top))
                 yield Patch(pixels=part, split=int(split[at]), place=place, valid_share=valid_share, scene=number, box=boxes[at])
 
-    def _refuse(self, valid_share: float, mask: NDArray[np.uint8]) -> bool:
+    def _refuse(self, number: int, valid_share: float, mask: NDArray[np.uint8]) -> bool:
         if valid_share < self.options.min_valid:
             self.refused.too_empty += 1
             return True
         if (mask == IGNORE).all():
             self.refused.unlabelled += 1
+            self._unlabelled.add(number)
             return True
         return False
 
     def judge(self, tally: Tally) -> list[str]:
-        """What the user must know about the windows; InputError when nothing trains or the split leaks."""
+        """What the user must know about the windows; InputError when nothing has a label, nothing trains or the split leaks."""
         options = self.options
+        bare = [self.scenes[at].labels_path for at in sorted(self._unlabelled - {scene for scene, *_ in self._taken})]
+        if not len(tally) and bare:
+            raise InputError("no window holds a label", _some(bare), f"{_NO_LABEL}; {self.refused}")
         if tally.without_split("train"):
             hint = f"{self.refused}; try a smaller size, block, guard, validation share or least valid share"
             raise InputError(f"no training window among {len(tally)}", hint=hint)
-        warnings = []
+        warnings = [f"{len(bare)} of {len(self.scenes)} images give no window with a label, for {_NO_LABEL}: {_some(bare)}"] if bare else []
+        if len(names := tally.classes_there()) == 1:
+            where = _some([scene.labels_path for scene in self.scenes])
+            warnings.append(f"every label is '{names[0]}', and `sarseg train` wants two classes or more: look at {where}")
         if options.count is not None and len(tally) < options.count:
             warnings.append(f"{len(tally)} patches instead of {options.count}: there are no more different ones; {self.refused}")
         if options.val_share > 0 and tally.without_split("val"):
@@ -213,6 +230,10 @@ class Cutter:
                 f"random split: {share:.0%} of the patches held out lie within {guard:g} of training patches: accuracies flatter"
             )
         return warnings
+
+
+def _some(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:_NAMED]) + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
 
 
 def _cells(positions: Positions) -> list[NDArray[np.int64]]:

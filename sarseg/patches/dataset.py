@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +57,12 @@ class Dataset:
     known_bands: tuple[BandInfo, ...] | None
     """None where the statistics were never written down: `bands` then computes them."""
     band_names: tuple[str, ...]
+    quantity: Quantity
+    """What the patches hold: linear power, or values as they stand."""
     info: Mapping[str, Any] = field(repr=False)
     """dataset.json; empty for a plain folder."""
+    files: tuple[Path, ...] = field(default=(), repr=False)
+    """Files, and folders of files, that the patches are read from; none for patches in memory."""
 
     def __len__(self) -> int:
         return len(self.index["split"])
@@ -68,14 +72,6 @@ class Dataset:
         if name not in SPLITS:
             raise ValueError(f"no split '{name}', there are {', '.join(SPLITS)}")
         return np.flatnonzero(self.index["split"] == name)
-
-    @property
-    def quantity(self) -> Quantity:
-        """What the patches hold: linear power, or values as they stand; a data set that does not say it is judged by its scales."""
-        said = self.info.get("quantity")
-        if said in ("power", "raw"):
-            return "power" if said == "power" else "raw"
-        return "power" if any(band.scale == "db" for band in self.known_bands or ()) else "raw"
 
     def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Image and mask of one patch."""
@@ -119,18 +115,23 @@ def _open_ours(path: Path, legend: Legend | None) -> Dataset:
     try:
         bands = tuple(BandInfo.from_dict(band) for band in info["bands"])
         written = Legend.from_dict(info["legend"], path / DATASET)
-        size, count = int(info["size"]), int(info["patches"])
+        size, count, quantity = int(info["size"]), int(info["patches"]), info["quantity"]
+        if quantity not in get_args(Quantity):
+            raise ValueError(f"the quantity {quantity!r} is not known")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"is damaged: {error!r}", path / DATASET) from error
+        raise InputError(f"is damaged: {error!r}", path / DATASET, "write the data set again") from error
     index = read_index(path / INDEX)
     if len(index.get("split", ())) != count:
         raise InputError(f"the index has not the {count} patches of {DATASET}", path / INDEX)
     names = tuple(band.name for band in bands)
     patches: Patches
+    files: tuple[Path, ...] = (path / "images", path / "masks")
     if info.get("store") == "windows":
         patches = _open_windows(path, info, index, written, names)
+        files = tuple(dict.fromkeys(file for scene in patches.scenes for file in scene.files()))
     elif (path / IMAGES).is_dir():
         patches = _Shards(path)
+        files = (path / IMAGES, path / MASKS)
         if len(patches.images) != count or len(patches.masks) != count:
             raise InputError(f"the arrays have not the {count} patches of {DATASET}", path)
     elif "file" not in index:
@@ -145,7 +146,9 @@ def _open_ours(path: Path, legend: Legend | None) -> Dataset:
         patches=patches,
         known_bands=bands,
         band_names=names,
+        quantity=quantity,
         info=info,
+        files=files,
     )
 
 
@@ -169,11 +172,12 @@ def _open_plain(path: Path, legend: Legend | None) -> Dataset:
     grids, names = [pair.image.grid for pair in pairs], [pair.name for pair in pairs]
     size = min(_FOREIGN_SIZE, *(min(grid.shape) for grid in grids))
     splitters = split_scenes(grids, names, folder_options(grids, names, size=size, seed=0, val_share=_VAL_SHARE))
-    places, split = [], []
+    places, split, blocks = [], [], []
     for at, (grid, splitter) in enumerate(zip(grids, splitters, strict=True)):
         positions = grid_windows(grid.shape, size, size)
         places.append(np.column_stack([np.full(len(positions), at), positions]))
         split.append(splitter(grid, positions, size))
+        blocks += splitter.blocks(grid, positions, size)
     table, numbers = np.concatenate(places), np.concatenate(split)
     if not (numbers == TRAIN).any():
         raise InputError("no patch trains", path, f"the images are too small for patches of {size} with a guard between splits")
@@ -182,6 +186,7 @@ def _open_plain(path: Path, legend: Legend | None) -> Dataset:
         "scene": np.array(names)[table[:, 0]],
         "row": table[:, 1],
         "col": table[:, 2],
+        "block": np.array(blocks),
     }
     return Dataset(
         path=path,
@@ -191,7 +196,9 @@ def _open_plain(path: Path, legend: Legend | None) -> Dataset:
         patches=_Windows(pairs, codes, table, size),
         known_bands=None,
         band_names=pairs[0].image.bands,
+        quantity="raw",
         info={},
+        files=(path / "images", path / "masks"),
     )
 
 

@@ -124,6 +124,10 @@ class _PairScene:
     def grid(self) -> MapGrid:
         return self.pair.image.grid
 
+    @property
+    def labels_path(self) -> str:
+        return self.pair.mask.path
+
     @cached_property
     def scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Scale and offset of every band: they travel with the stored numbers."""

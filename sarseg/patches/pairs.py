@@ -138,10 +138,11 @@ def _from_values(pairs: Sequence[Pair]) -> tuple[MaskCodes, list[str]]:
             raise InputError(f"mask values {min(found)}..{max(found)} are no codes 0..255", pair.mask.path, "`sarseg labels --remap`")
     nodata = {int(pair.mask.nodata) for pair in pairs if pair.mask.nodata is not None}
     # 255 is ignore by our convention and many others', but a mask of 0 and 255 has two classes
-    values = sorted(found - nodata - (set() if found <= {0, IGNORE} else {IGNORE}))
-    if not values:
-        raise InputError("the masks hold no class", pairs[0].mask.path)
-    shift = NODATA in values
+    values = sorted(found - nodata - (set() if found == {NODATA, IGNORE} else {IGNORE}))
+    if not values or values == [NODATA]:
+        what = f"the masks hold no class: every pixel is {' or '.join(map(str, sorted(found)))}"
+        raise InputError(what, pairs[0].mask.path, f"{NODATA} is nodata, {IGNORE} is ignore, classes are 1..254: were they saved empty?")
+    shift = bool({NODATA, IGNORE} & set(values))
     table = np.full(256, IGNORE, np.uint8)
     table[values] = np.arange(1, len(values) + 1) if shift else values
     colors = pairs[0].mask.colormap or {}
@@ -153,7 +154,8 @@ def _from_values(pairs: Sequence[Pair]) -> tuple[MaskCodes, list[str]]:
         classes.append(LandClass(code=code, name=f"value_{value}" if shift else f"class_{code}", color=(red, green, blue)))
     warnings = [f"no legend given: classes are the {len(values)} values found"]
     if shift:
-        warnings.append(f"value 0 is a class, so values {', '.join(map(str, values[:8]))} became codes 1..{len(values)}: code 0 is nodata")
+        said = f"value {NODATA if NODATA in values else IGNORE} is a class, so values {', '.join(map(str, values[:8]))}"
+        warnings.append(f"{said} became codes 1..{len(values)}: code 0 is nodata, 255 ignore")
     return MaskCodes(legend=Legend(tuple(classes)), table=table), warnings
 
 

@@ -23,6 +23,7 @@ from sarseg.patches.tally import Pixels
 from sarseg.patches.windows import check_size
 from sarseg.product.folder import ITEM
 from sarseg.product.open import Product, open_product
+from sarseg.raster.archive import split_virtual
 from sarseg.raster.read import Raster, open_raster
 from sarseg.tiles import Window
 
@@ -54,6 +55,11 @@ class ProductScene:
     def grid(self) -> MapGrid:
         """Of the product."""
         return self.product.grid
+
+    @property
+    def labels_path(self) -> str:
+        """Where its labels come from."""
+        return self.labels.path
 
     @cached_property
     def _known(self) -> NDArray[np.bool_]:
@@ -107,6 +113,11 @@ class ProductScene:
             "image": {"path": _path_from(dataset, image), **_stamp(image, self._files())},
             "labels": {"path": _path_from(dataset, labels), **_stamp(labels, ())},
         }
+
+    def files(self) -> list[Path]:
+        """What it is read from, or the archives that hold it."""
+        archive = split_virtual(self.labels.path)
+        return [*self.product.files(self.bands), archive[0] if archive is not None else Path(self.labels.path)]
 
     def _files(self) -> tuple[str, ...]:
         folder = self.product.path.resolve()

@@ -103,7 +103,9 @@ def split_scenes(grids: Sequence[MapGrid], names: Sequence[str], options: PatchO
     for at, number in enumerate(group.tolist()):
         others = outlines[apart & (group == number)]
         close = others[near(others, outlines[[at]], plans[number].guard_m)]
-        splitters.append(Splitter(plan=plans[number], plan_number=number, held_out=close, whole=whole[at], method=options.split))
+        splitters.append(
+            Splitter(name=names[at], plan=plans[number], plan_number=number, held_out=close, whole=whole[at], method=options.split)
+        )
     return splitters
 
 

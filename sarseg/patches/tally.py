@@ -51,9 +51,10 @@ class BandInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a patch lies: its scene, first row and column, CRS (empty without georeference) and outline in that CRS."""
+    """Where a patch lies: its scene, block of the split, first row and column, CRS (empty without georeference) and outline in that CRS."""
 
     scene: str
+    block: str
     row: int
     col: int
     crs: str
@@ -161,6 +162,10 @@ class Tally:
             if (splits == at).any()
         }
 
+    def classes_there(self) -> list[str]:
+        """Names of the classes that have a labelled pixel."""
+        return [name for name, count in zip(self.legend.names, self._class_table().sum(0), strict=True) if count]
+
     def without_split(self, name: str) -> bool:
         """Whether no patch belongs to a split."""
         return SPLITS.index(name) not in self._splits
@@ -177,6 +182,7 @@ class Tally:
             "row": pa.array([place.row for place in places], pa.int32()),
             "col": pa.array([place.col for place in places], pa.int32()),
             "size": pa.array([self.size] * len(places), pa.int32()),
+            "block": pa.array([place.block for place in places], pa.string()),
             "crs": pa.array([place.crs for place in places], pa.string()),
         }
         for at, name in enumerate(("x_min", "y_min", "x_max", "y_max")):

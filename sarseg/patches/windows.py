@@ -72,6 +72,11 @@ class SplitPlan:
             place = start + block_row.astype(np.uint64) * _STEP_ROW + block_col.astype(np.uint64) * _STEP_COL
         return np.asarray(place < np.uint64(int(self.val_share * 2.0**64)))
 
+    def block_of(self, boxes: Boxes) -> NDArray[np.int64]:
+        """Number (y, x) of the block in which the middle of each box (in `crs`) lies, int64 (n, 2)."""
+        middle = (boxes[:, [1, 0]] + boxes[:, [3, 2]]) / 2
+        return np.floor(middle / self.block_m).astype(np.int64)
+
     def split_of(self, boxes: Boxes) -> NDArray[np.int8]:
         """Split of each box (in `crs`), int8 (n,): index into `SPLITS`; 0 where it belongs to none."""
         half = self.guard_m / 2
@@ -111,12 +116,14 @@ class Splitter:
 
     Parameters
     ----------
+    name : of the image
     plan_number : equal for images that share a system of blocks
     held_out : boxes (in the plan's CRS) of whole scenes of another split; windows within the guard of one belong to none
     whole : the split of every window, for a scene that is held out as a whole (or trains as a whole)
     method : "random" gives each window a split by itself, which leaks; the test region and held-out scenes stay apart
     """
 
+    name: str
     plan: SplitPlan
     plan_number: int
     held_out: Boxes
@@ -126,6 +133,15 @@ class Splitter:
     def boxes(self, grid: MapGrid, positions: Positions, size: int) -> Boxes:
         """Outlines of windows in the plan's CRS."""
         return window_boxes(grid, positions, (size, size), self.plan.crs)
+
+    def blocks(self, grid: MapGrid, positions: Positions, size: int) -> list[str]:
+        """Name of the block that holds each window's middle; of the image, where it is held out as a whole.
+
+        Images that share a system of blocks share their names: ground that two of them show is one block.
+        """
+        if self.whole is not None:
+            return [self.name] * len(positions)
+        return [f"{self.plan_number}/{row}/{col}" for row, col in self.plan.block_of(self.boxes(grid, positions, size)).tolist()]
 
     def __call__(self, grid: MapGrid, positions: Positions, size: int) -> NDArray[np.int8]:
         """Split of each window, int8 (n,)."""

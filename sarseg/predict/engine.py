@@ -72,7 +72,7 @@ def predict(
     model = model_path if isinstance(model_path, Model) else load_model(model_path)
     product = open_product(product_path)
     bands, warnings = match_bands(model, product)
-    warnings = [*product.warnings, *warnings]
+    warnings = [*product.warnings, *warnings, *_tile_warning(model, product, options.tiles)]
     folder = Path(out_dir) / product.id
     spec = MapSpec(
         id=product.id,
@@ -122,6 +122,14 @@ def match_bands(model: Model, product: Product) -> tuple[tuple[str, ...], list[s
             "map the kind of product that the model was trained on",
         )
     return found, warnings
+
+
+def _tile_warning(model: Model, product: Product, tiles: TileOptions) -> list[str]:
+    """A network that takes means over the whole tile wants tiles as large as the patches that it learnt from."""
+    patch, tile = model.spec.training.get("patch_px"), min(tiles.tile_px, max(product.grid.shape))
+    if not getattr(model.network, "pools_globally", False) or patch is None or tile == patch:
+        return []
+    return [f"{model.spec.network} takes means over whole tiles: it learnt from {patch} pixels, the tiles have {tile}; try --tile {patch}"]
 
 
 def _map_strips(

@@ -151,7 +151,7 @@ class Checkpoints:
                     raise UsageError(
                         f"{what} {key} is {_short(now.get(key))}, that of the interrupted training {_short(then.get(key))}",
                         self.folder,
-                        "give the same ones, or leave out --resume to start anew",
+                        _SAME_FILES if key == "files" else "give the same ones, or leave out --resume to start anew",
                     )
         if state.best is not None:
             self._written[state.best_step] = state.best
@@ -173,6 +173,7 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+_SAME_FILES = "sizes or times of its files have changed; a copy keeps them with `cp -a`; or leave out --resume to start anew"
 _DAMAGED = "the checkpoint is damaged; leave out --resume to start anew"
 
 
@@ -196,24 +197,41 @@ def only_one(model: Path) -> Iterator[None]:
 
 
 def fingerprint(dataset: Dataset) -> dict[str, Any]:
-    """What a dataset is told by: its legend, bands, sizes, split, and the first, middle and last patch.
+    """What a dataset is told by: its legend, bands, sizes and index, sizes and times of its files, and the first, middle and last patch.
 
-    Two datasets that differ only in other patches are taken for the same.
+    Cheap, and sound where there are files: who changes one changes its time, which counts in whole seconds, as archives keep it.
+    Datasets in memory that differ only in other patches and not in the index are taken for the same.
     """
     count = len(dataset)
-    content = hashlib.sha256()
+    index, content, files = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+    for name in sorted(dataset.index):
+        column = dataset.index[name]
+        index.update(f"{name}\n".encode() + (column.tobytes() if column.dtype != object else "\n".join(map(str, column)).encode()))
     for at in sorted({0, count // 2, count - 1}):
         image, mask = dataset.read(at)
         content.update(np.ascontiguousarray(image).tobytes() + np.ascontiguousarray(mask).tobytes())
-    bands = [{"name": band.name, "scale": band.scale, "mean": band.mean, "std": band.std} for band in dataset.bands]
+    for place in dataset.files:
+        for path in _files_of(place):
+            status = path.stat()
+            files.update(f"{path.relative_to(place.parent)} {status.st_size} {int(status.st_mtime)}\n".encode())
     return {
         "patches": count,
         "size": dataset.size,
         "legend": dataset.legend.to_dict()["classes"],
-        "bands": bands,
-        "split": hashlib.sha256("\n".join(map(str, dataset.index["split"])).encode()).hexdigest(),
+        "bands": [asdict(band) for band in dataset.bands],
+        "index": index.hexdigest(),
         "content": content.hexdigest(),
+        "files": files.hexdigest(),
     }
+
+
+def _files_of(place: Path) -> Iterator[Path]:
+    """A file, or all files in a folder, in their order."""
+    if not place.is_dir():
+        yield place
+    for folder, folders, names in os.walk(place):
+        folders.sort()
+        yield from (Path(folder) / name for name in sorted(names))
 
 
 def _publish(path: Path, data: bytes) -> None:

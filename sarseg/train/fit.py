@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
 
 from sarseg.errors import InputError, UsageError
-from sarseg.metrics import Accuracy, confusion
 from sarseg.nets.baselines import BASELINES
-from sarseg.nets.fitting import TrainingPatches, count_pixels, draw_sample, fit
-from sarseg.nets.modelfile import BandSpec, ModelSpec, normalise, save_model
+from sarseg.nets.fitting import TrainingPatches, draw_sample, fit
+from sarseg.nets.modelfile import ModelSpec, save_model
 from sarseg.nets.registry import complete_options
 from sarseg.patches.dataset import Dataset
 from sarseg.progress import Progress, silent
-from sarseg.train.losses import IGNORED, cross_entropy
-from sarseg.train.plan import band_specs
-from sarseg.train.score import Score
+from sarseg.train.loader import Batch, ValidationPatches, load
+from sarseg.train.options import TrainOptions
+from sarseg.train.plan import band_specs, class_pixels
+from sarseg.train.score import validate
 from sarseg.version import __version__
 
-_SCORED_PIXELS = 200_000  # of the validation, for the temperature
+_MEANT = ("net", "net_options", "seed", "threads")  # what `TrainOptions` tell a baseline; the rest is of steps
+
+
+def refuse_meaningless(options: TrainOptions, given: Iterable[str]) -> None:
+    """UsageError for options that say something to a network in training and nothing to a baseline.
+
+    Parameters
+    ----------
+    given : what was asked for beside the options, e.g. "resume"
+    """
+    usual = TrainOptions(net=options.net)
+    idle = [one.name for one in fields(options) if one.name not in _MEANT and getattr(options, one.name) != getattr(usual, one.name)]
+    if "augmentation" in idle:
+        at = idle.index("augmentation")
+        now, then = asdict(options.augmentation), asdict(usual.augmentation)
+        idle[at : at + 1] = [f"augmentation_{name}" for name, value in now.items() if value != then[name]]
+    if idle := [*idle, *given]:
+        said = f"{', '.join(idle)} {'means' if len(idle) == 1 else 'mean'} nothing to '{options.net}'"
+        raise UsageError(said, hint="it is fitted, not trained in steps: leave that out")
 
 
 def fit_baseline(
@@ -51,11 +67,17 @@ def fit_baseline(
     if not len(training):
         raise InputError("the dataset has no training patches", dataset.path)
     bands = band_specs(dataset)
-    pixels = count_pixels(dataset.read, dataset.index, training, dataset.legend)
+    pixels = class_pixels(dataset, training)
     patches = TrainingPatches(read=dataset.read, numbers=training, pixels=pixels, bands=bands, legend=dataset.legend)
     sample = draw_sample(patches, seed=seed, progress=progress)
     network, options = fit(net, sample, seed=seed, options=net_options)
-    score = _validate(network, dataset, validation, bands, progress) if len(validation) else None
+    score = None
+    if len(validation):
+        batches = _told(
+            load(ValidationPatches(dataset, bands, stack=1), range(len(validation)), workers=0, pinned=False), len(validation), progress
+        )
+        device = torch.device("cpu")
+        score = validate(network, batches, dataset.legend, autocast=nullcontext, total=len(validation), device=device)
     temperature = score.temperature() if score is not None else 1.0
     spec = ModelSpec(
         network=net,
@@ -72,38 +94,14 @@ def fit_baseline(
             "fitted_pixels": len(sample.target),
             "seed": seed,
         },
-        metrics=_metrics(score, temperature),
+        metrics=score.to_dict(temperature) if score is not None else {},
         versions={"sarseg": __version__, "torch": torch.__version__},
     )
     return save_model(out, network, spec)
 
 
-def _metrics(score: Score | None, temperature: float) -> dict[str, Any]:
-    if score is None:
-        return {}
-    return {"validation": score.accuracy.to_dict(), "validation_loss": score.loss, "calibration": score.calibration(temperature)}
-
-
-def _validate(
-    network: nn.Module, dataset: Dataset, validation: NDArray[np.int64], bands: tuple[BandSpec, ...], progress: Progress
-) -> Score:
-    """Score the network on the validation patches as they are."""
-    legend = dataset.legend
-    lookup, codes = legend.lookup(), np.array(legend.codes, np.uint8)
-    matrix = np.zeros((len(codes),) * 2, np.int64)
-    logits, targets, loss, counted = [], [], 0.0, 0
-    for done, number in enumerate(validation):
-        image, mask = dataset.read(int(number))
-        values = normalise(image, bands)
-        missing = np.isnan(values).any(0)
-        with torch.inference_mode():
-            answer = network(torch.from_numpy(values)[None])
-        target = torch.from_numpy(np.where(missing, IGNORED, lookup[mask]).astype(np.int64))
-        matrix += confusion(np.where(missing, np.uint8(0), mask), codes[answer[0].argmax(0).numpy()], legend)
-        known = int((target != IGNORED).sum())
-        loss, counted = loss + known * float(cross_entropy(answer, target[None])), counted + known
-        every = mask.size * len(validation) // _SCORED_PIXELS | 1  # odd, so that it does not stay in one column
-        logits.append(answer[0].flatten(1).T[::every])
-        targets.append(target.flatten()[::every])
-        progress(done + 1, len(validation), "score")
-    return Score(loss / max(1, counted), Accuracy(matrix, legend), torch.cat(logits), torch.cat(targets))
+def _told(batches: Iterable[Batch], total: int, progress: Progress) -> Iterator[Batch]:
+    for done, batch in enumerate(batches):
+        progress(done, total, "score")
+        yield batch
+    progress(total, total, "score")

@@ -90,9 +90,11 @@ def train(
     dataset, out = dataset if isinstance(dataset, Dataset) else open_dataset(dataset), Path(out)
     refuse_foreign(out, SPEC)
     if options.net in BASELINES:
-        from sarseg.train.fit import fit_baseline
+        from sarseg.train.fit import fit_baseline, refuse_meaningless
 
-        return fit_baseline(dataset, out, options.net, seed=options.seed, net_options=options.net_options, progress=progress)
+        refuse_meaningless(options, [*["resume"] * resume, *["tensorboard"] * (tensorboard is not None)])
+        with only_one(out), reproducible(options, torch.device("cpu")):
+            return fit_baseline(dataset, out, options.net, seed=options.seed, net_options=options.net_options, progress=progress)
     if resume and (out / SPEC).is_file() and not folder_beside(out).exists():
         log.warning("nothing to resume: the model %s is finished", out)
         return out
@@ -150,7 +152,7 @@ class Training:
     def __init__(self, dataset: Dataset, options: TrainOptions, fabric: Fabric, precision: Precision) -> None:
         self.dataset, self.options, self.fabric, self.precision = dataset, options, fabric, precision
         self.bands = band_specs(dataset)
-        self.pixels = class_pixels(dataset, dataset.split("train"))
+        self.pixels = class_pixels(dataset, dataset.split("train")).sum(0)
         network = build_network(options.net, bands=len(self.bands), classes=len(dataset.legend.codes), options=options.net_options)
         self.pretrained: dict[str, Any] = {}
         if options.weights is not None:
@@ -428,9 +430,6 @@ class Training:
         self.network.load_state_dict(self.best.weights)
         score = self.best.score or self.scored()
         temperature = score.temperature() if score is not None else 1.0
-        metrics: dict[str, Any] = {}
-        if score is not None:
-            metrics = {"validation": score.accuracy.to_dict(), "validation_loss": score.loss, "calibration": score.calibration(temperature)}
         spec = ModelSpec(
             network=self.options.net,
             options=complete_options(self.options.net, self.options.net_options),
@@ -439,7 +438,7 @@ class Training:
             legend=self.dataset.legend,
             temperature=temperature,
             training=self.provenance(),
-            metrics=metrics,
+            metrics=score.to_dict(temperature) if score is not None else {},
             versions={"sarseg": __version__, "torch": torch.__version__},
         )
         curve = training_curve(self.record.rows, best_step=self.best.step if score is not None else 0)
@@ -454,6 +453,7 @@ class Training:
             "dataset": Path(self.dataset.path).name,
             "training_patches": self.count,
             "validation_patches": len(self.validation.validation),
+            "patch_px": self.dataset.size,
             "training_pixels": dict(zip(self.dataset.legend.names, (int(n) for n in self.pixels), strict=True)),
             "steps": done,
             "stopped_early": done < self.steps,

@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from sarseg.errors import InputError, UsageError
+from sarseg.nets.fitting import count_pixels
 from sarseg.nets.modelfile import BandSpec
+from sarseg.nets.registry import stride_of
 from sarseg.patches.dataset import Dataset
 from sarseg.train.options import TrainOptions
 
@@ -28,20 +30,17 @@ def band_specs(dataset: Dataset) -> tuple[BandSpec, ...]:
 
 
 def class_pixels(dataset: Dataset, training: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Labelled pixels of each class in the training patches, int64 (classes,), in the legend's order.
+    """Labelled pixels of each training patch and class, int64 (patches, classes), in the order of `training` and of the legend.
 
-    InputError for a dataset without any.
+    InputError for a dataset without any, and for one whose labels all have one class: there is nothing to tell apart.
     """
-    codes = dataset.legend.codes
-    columns = [f"class_{code}" for code in codes]
-    if all(column in dataset.index for column in columns):
-        pixels = np.array([int(dataset.index[column][training].sum(dtype=np.int64)) for column in columns])
-    else:
-        pixels = np.zeros(len(codes), np.int64)
-        for sample in training:
-            pixels += np.bincount(dataset.read(int(sample))[1].ravel(), minlength=256)[list(codes)]
-    if not pixels.any():
+    pixels = count_pixels(dataset.read, dataset.index, training, dataset.legend)
+    there = [name for name, count in zip(dataset.legend.names, pixels.sum(0), strict=True) if count]
+    if not there:
         raise InputError("no pixel of the training patches has a label", dataset.path, "the masks hold only nodata (0) and ignore (255)")
+    if len(there) == 1:
+        hint = "a model tells two classes or more apart: look at the masks, or at the legend that gives their values a meaning"
+        raise InputError(f"every label of the training patches is '{there[0]}'", dataset.path, hint)
     return pixels
 
 
@@ -55,14 +54,11 @@ def learning_rate(step: int, steps: int, options: TrainOptions) -> float:
 
 def refuse_tiny(network: nn.Module, shape: tuple[int, ...], micro: int) -> None:
     """UsageError when batch norm would see fewer than two values a channel at the coarsest features."""
-    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
-        least = 1
-    else:
-        least = 2
-    stride = int(getattr(network, "stride", 1))
-    pixels = 1 if getattr(network, "pools_globally", False) else math.prod(-(-side // stride) for side in shape)
-    if micro * pixels < least:
+    normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+    pooled = bool(getattr(network, "pools_globally", False))
+    values = micro * (1 if pooled else math.prod(-(-side // stride_of(network)) for side in shape))
+    if normed and values < 2:
         raise UsageError(
-            f"a batch of {micro} with patches of {shape[0]} x {shape[1]} leaves batch norm {micro * pixels} value a channel",
-            hint="take a larger batch" + ("" if getattr(network, "pools_globally", False) else " or larger patches"),
+            f"a batch of {micro} with patches of {shape[0]} x {shape[1]} leaves batch norm {values} value a channel",
+            hint=f"take a larger batch{'' if pooled else ' or larger patches'}",
         )

@@ -33,9 +33,11 @@ class Score:
         """The temperature that makes the probabilities honest (Guo et al. 2017)."""
         return best_temperature(self.logits, self.target)
 
-    def calibration(self, temperature: float) -> dict[str, Any]:
-        """Reliability of the sampled pixels before and after the temperature, for JSON."""
-        return {"before": self._reliability(1.0).to_dict(), "after": self._reliability(temperature).to_dict(), "temperature": temperature}
+    def to_dict(self, temperature: float) -> dict[str, Any]:
+        """For `model.json`: accuracies, loss, and the reliability of the sampled pixels before and after the temperature."""
+        reliability = {"before": self._reliability(1.0).to_dict(), "after": self._reliability(temperature).to_dict()}
+        calibration = {**reliability, "temperature": temperature}
+        return {"validation": self.accuracy.to_dict(), "validation_loss": self.loss, "calibration": calibration}
 
     def _reliability(self, temperature: float) -> Reliability:
         counted = self.target != IGNORED
@@ -75,7 +77,7 @@ def validate(
     total: int,
     device: torch.device,
 ) -> Score:
-    """Score a network on patches as they are.
+    """Score a network on patches as they are; it sees NaN where it says `takes_nan = True`.
 
     Parameters
     ----------
@@ -87,7 +89,9 @@ def validate(
     matrix = np.zeros((len(legend.codes),) * 2, np.int64)
     logits, targets, loss, counted = [], [], 0.0, 0
     for batch in batches:
-        images, target = fill_nan(batch.images.to(device, non_blocking=True), batch.target.to(device, non_blocking=True).long())
+        given, target = batch.images.to(device, non_blocking=True), batch.target.to(device, non_blocking=True).long()
+        images, target = fill_nan(given, target)
+        images = given if getattr(network, "takes_nan", False) else images
         with torch.inference_mode(), autocast():
             answer = network(images.contiguous(memory_format=torch.channels_last)).float()
             known = int((target != IGNORED).sum())
