@@ -53,6 +53,9 @@ def geoid(tmp_path_factory) -> Path:
 # Products of both engines
 
 
+KINDS = (("Gamma0", 1.0), ("Floor", 10.0))
+
+
 @dataclass(frozen=True)
 class Case:
     """A simulated scene over land with lakes, a DEM with a void for the open sea, and a geoid."""
@@ -429,6 +432,27 @@ def test_an_slc_is_sent_to_snaps_graphs(scene, tmp_path):
     folder.mkdir()
     with pytest.raises(InputError, match="sarseg snap run --graph"):
         preprocess_snap(folder, tmp_path / "out", [scene.dem], scene.options, SnapOptions(gpt=install_fake(tmp_path)))
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.0, False), (0.5, True)])
+def test_much_that_snap_lacks_is_a_warning(scene, native, tmp_path, monkeypatch, share, told):
+    """Zeros in the upper part of the image, as lost tiles leave them; no more data than the other engine has are expected of it."""
+    grid = open_product(native).grid
+
+    def run_gpt(*_, outputs, **__):
+        outputs[0].with_suffix(".data").mkdir()
+        values = np.full(grid.shape, 0.1, "f4")
+        values[: int(share * len(values))] = 0
+        write_dimap(outputs[0], {f"{kind}_{name}": values * scale for kind, scale in KINDS for name in ("VV", "VH")}, {}, grid)
+        return RunReport(valid_shares={}, warnings=(), attempts=1, heap_bytes=1, cache_bytes=1, wall_s=0, cpu_s=0)
+
+    monkeypatch.setattr("sarseg.ard.snap.engine.run_gpt", run_gpt)
+    folder = preprocess_snap(scene.sim.safe, tmp_path / "out", [scene.dem], scene.options, SnapOptions(gpt=install_fake(tmp_path)))
+    mine, theirs = (open_product(one).mask() & Mask.NO_DATA.value == 0 for one in (native, folder))
+    lost = np.count_nonzero(mine & ~theirs) / np.count_nonzero(mine)
+    assert (lost > 0.05) == told
+    warnings = [line for line in json.loads((folder / "item.json").read_text())["properties"]["sarseg:warnings"] if "no value" in line]
+    assert warnings == ([f"SNAP has no value in {lost:.1%} of the pixels that have data"] if told else [])
 
 
 def test_without_any_geoid_it_is_exit_code_4(scene, tmp_path, monkeypatch):

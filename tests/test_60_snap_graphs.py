@@ -272,6 +272,14 @@ def test_gamma0_and_beta0_of_alos_come_from_the_angle():
         for sigma0 in (0.0, 0.25):
             made = evaluate(expression, {"Sigma0_HH": sigma0, "incident_angle": 38.7})
             assert float(made) == pytest.approx(sigma0 / divisor, rel=1e-12)
+        with np.errstate(divide="ignore"):  # without an angle the result would be sigma0, or infinite
+            assert float(evaluate(expression, {"Sigma0_HH": np.float64(0.25), "incident_angle": 0.0})) == 0.0
+
+
+@pytest.mark.parametrize(("mission", "level", "radiometry"), [one for one in ALL if one[0].startswith("S1") or one[2] != "sigma0"])
+def test_merging_does_not_depend_on_the_corners(mission, level, radiometry):
+    """They differ by up to 360 degrees where one product's tie points are not filled; SNAP's default fails at 1e-5."""
+    assert float(parameters(make(mission, level, radiometry), "BandMerge")["geographicError"]) > 360
 
 
 # Choosing

@@ -256,7 +256,10 @@ def test_an_unknown_failure_is_told_as_it_is(place: Place) -> None:
     ],
 )  # fmt: skip
 def test_exit_0_is_not_believed(place: Place, how: str, kind: str) -> None:
-    place.fails(how, kind)
+    """And the message names the log, since the output is gone."""
+    failure = place.fails(how, kind)
+    assert str(place.log) in str(failure)
+    assert "download" not in failure.hint
 
 
 def test_a_polarisation_that_is_not_there_ends_without_a_file(place: Place) -> None:

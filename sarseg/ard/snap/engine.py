@@ -43,6 +43,7 @@ _LON_LAT = CRS.from_epsg(4326)
 _REGION_PX = 8.0
 _REGION_POINTS = 32
 _BISTATIC_SINCE = 14
+_MUCH = 0.05  # half a pixel along the image's edge is less, but for tiny images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,10 +125,10 @@ def preprocess_snap(
         )
         report = _run(task, progress)
         with open_sink(folder.path, task.job, options.compress, len(blocks(extent.grid.shape)), progress) as sink:
-            _fill(task, open_image(_output(task), extent.grid, task.names, flattened=wanted.flattened), sink)
+            lost = _fill(task, open_image(_output(task), extent.grid, task.names, flattened=wanted.flattened), sink)
         shutil.rmtree(scratch)
         write_picture(folder.path, task.job)
-        folder.finish(_describe(name, task, (*warnings_of(task.job, extent), *counted(sink), *_warnings(task, report))))
+        folder.finish(_describe(name, task, (*warnings_of(task.job, extent), *counted(sink), *lost, *_warnings(task, report))))
     task.log.unlink(missing_ok=True)
     return folder.final
 
@@ -230,15 +231,19 @@ def _region(grid: MapGrid) -> str:
     return f"POLYGON (({', '.join(f'{one:.8f} {other:.8f}' for one, other in zip(lon, lat, strict=True))}))"
 
 
-def _fill(task: _Task, image: SnapImage, sink: Sink) -> None:
-    def put(block: Window) -> None:
-        sink[(slice(None), *block.slices)] = finish_block(task.job, image, block)
+def _fill(task: _Task, image: SnapImage, sink: Sink) -> tuple[str, ...]:
+    """Write all layers; a warning where SNAP has no value for many pixels that have data."""
+
+    def put(block: Window) -> int:
+        sink[(slice(None), *block.slices)], lost = finish_block(task.job, image, block)
+        return lost
 
     with rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES), ThreadPoolExecutor(threads(task.options)) as pool:
-        for _ in pool.map(put, blocks(task.job.grid.shape)):
-            pass
+        lost = sum(pool.map(put, blocks(task.job.grid.shape)))
     if sink.counts[Mask.NO_DATA] == sink.pixels:
         raise InputError(f"no pixel of {task.job.scene.id} lies on the DEM", ", ".join(str(path) for path in task.job.dem.paths[:3]))
+    share = lost / (sink.pixels - sink.counts[Mask.NO_DATA] + (0 if image.flattened else lost))
+    return (f"SNAP has no value in {share:.1%} of the pixels that have data",) if share > _MUCH else ()
 
 
 def _describe(name: str, task: _Task, warnings: tuple[str, ...]) -> dict[str, Any]:
