@@ -6,6 +6,7 @@ SNAP is a stand-in that computes what is known of SNAP 13 and 14 (fake_snap_chai
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -320,6 +321,12 @@ def test_a_palsar_product_has_the_same_mask_and_grid(tmp_path, monkeypatch, geoi
         assert [nodes["Multilook"].value("nAzLooks"), nodes["Multilook"].value("nRgLooks")] == [str(value) for value in looks]
     told = json.loads((folder / "item.json").read_text())["properties"]["sarseg:warnings"]
     assert told[-1] == "said by SNAP"
+    lines = looks[0]
+    averaged = [float(found[1]) for line in told if (found := re.search(r"averages \d+ lines .* up to (\d+) m off", line))]
+    if lines > 1:  # (n - 1) / 2 lines, and up to n - 1 left over, of 6.8 km/s over ground
+        assert averaged == pytest.approx([1.5 * (lines - 1) * 6800 / made.prf_hz], rel=0.05, abs=0.5)
+    else:
+        assert averaged == []
     moved = [line for line in told if "travel time" in line]
     assert len(moved) == (name == "ALOS-1 L1.1")
     if moved:  # 847 km: 2.83 ms, at 6.8 km/s over ground

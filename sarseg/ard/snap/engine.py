@@ -279,6 +279,13 @@ def _warnings(task: _Task, report: RunReport) -> tuple[str, ...]:
             found.append(
                 f"SNAP adds the pulse's travel time to the times of ALOS-1: it moves pixels by {moved[0]} to {moved[1]} m along the track"
             )
+        lines = scene.looks[0]
+        if lines > 1:
+            file_line_m = scene.grid.line_interval_s / lines * speed_m_s
+            found.append(
+                f"SNAP averages {lines} lines but keeps the last line's time (by its sources; not tried): pixels may be up to "
+                f"{1.5 * (lines - 1) * file_line_m:.0f} m off along the track at the scene's end"
+            )
     if scene.orbit.note and task.options.orbit is None and "moved by" in scene.orbit.note:
         found.append("SNAP takes the annotated orbit as it is, with the rounded times")
     return (*found, *report.warnings)
