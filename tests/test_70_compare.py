@@ -114,6 +114,16 @@ def test_a_shift_in_metres_goes_east_and_north(tmp_path, fine):
     assert found.bands[0].all.describe(0)["rms_db"] < 0.01
 
 
+def test_a_small_scene_with_empty_corners_has_a_shift(tmp_path, fine):
+    """A scene lies askew on its map: of 271 x 271 pixels a diamond holds data."""
+    row, col = np.indices((271, 271)) - 135
+    here = np.abs(row) + np.abs(col) < 150
+    a, b = (np.where(here, moved(fine, *by)[:271, :271], np.nan) for by in ((0.0, 0.0), (0.4, -1.2)))
+    assert 0.5 < here.mean() < 0.7
+    found = compare(backscatter(tmp_path / "a.tif", a), backscatter(tmp_path / "b.tif", b))
+    assert (found.shift.row_px, found.shift.col_px) == pytest.approx((0.4, -1.2), abs=0.05)
+
+
 def test_unrelated_images_have_no_shift(tmp_path):
     rng = np.random.default_rng(3)
     a, b = (backscatter(tmp_path / name, rng.gamma(4, 0.05, (300, 300))) for name in ("a.tif", "b.tif"))

@@ -60,9 +60,10 @@ def _independent(tiles: int) -> float:
 
 def choose_tiles(window: Window) -> list[Window]:
     """At most `MOST_TILES` square windows spread over one, half over each other where there is room for few; none when it is too small."""
-    side = min(TILE_PX, window.rows // 2 * 2, window.cols // 2 * 2)
-    if side < _LEAST_TILE_PX:
+    shorter = min(window.rows, window.cols)
+    if shorter < _LEAST_TILE_PX:
         return []
+    side = min(TILE_PX, max(_LEAST_TILE_PX, shorter // 4 * 2))  # of a small image, whose corners may be empty, half
     most = int(np.sqrt(MOST_TILES))
     starts = []
     for first, length in ((window.row, window.rows), (window.col, window.cols)):
