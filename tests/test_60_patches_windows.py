@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 from affine import Affine
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 from rasterio.crs import CRS
@@ -268,6 +268,7 @@ def test_rulers_and_groups() -> None:
 
 
 @given(seed=st.integers(0, 300), reach=st.sampled_from([0.0, 30_000.0, 200_000.0]))
+@example(seed=191, reach=200_000.0)  # a box whose widened edge crosses the date line
 @limits(max_examples=40)
 def test_groups_equal_brute_force(seed: int, reach: float) -> None:
     """Boxes in degrees around the date line: the grouping of all pairs, one by one."""

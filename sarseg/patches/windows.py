@@ -354,7 +354,7 @@ def _islands(boxes: Boxes) -> NDArray[np.int64]:
     around = max(1, int(360.0 // cell))  # cells around the earth, each at least as wide as the widest box
     cells: dict[tuple[int, int], list[int]] = {}
     for at, (left, bottom) in enumerate(boxes[:, :2].tolist()):
-        col, row = int((left + 180.0) / 360.0 * around) % around, int(np.floor(bottom / cell))
+        col, row = int(np.floor((left + 180.0) / 360.0 * around)) % around, int(np.floor(bottom / cell))
         near_cells = {((col + dx) % around, row + dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1)}
         close = np.array([other for key in near_cells for other in cells.get(key, ())], np.int64)
         one, others = boxes[at], boxes[close]
