@@ -73,11 +73,19 @@ class ImageGeometry:
         slant_m = self.slant_range_m(line, pixel)
         return ground_point(self.track, self.time_s(line, slant_m), slant_m, height_m)
 
-    def line_pixel(self, points_m: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Line and pixel (centres, from 0) of earth-fixed points float64 (..., 3); NaN outside the range tables."""
+    def place(self, points_m: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Line, pixel, zero-Doppler time (s) and slant range (m), float64 (..., 4), of earth-fixed points float64 (..., 3).
+
+        Lines and pixels are centres, from 0, and NaN outside the range tables.
+        """
         out = np.empty((points_m.size // 3, 4))
         project(np.ascontiguousarray(points_m.reshape(-1, 3)), self.frame, out)
-        return out[:, 0].reshape(points_m.shape[:-1]), out[:, 1].reshape(points_m.shape[:-1])
+        return out.reshape(*points_m.shape[:-1], 4)
+
+    def line_pixel(self, points_m: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The first two of `place`, (...)."""
+        place = self.place(points_m)
+        return place[..., 0], place[..., 1]
 
 
 class RangeRecords(NamedTuple):

@@ -46,7 +46,7 @@ TABLE: dict[str, LBandBackscatter] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LBandGround:
-    """A landscape in HH and HV, as `radar.Ground` asks for it.
+    """A landscape in HH and HV, as `mesh.Ground` asks for it.
 
     A pixel lies as many standard deviations above its class's mean in HH as it does in VV at C band, and in HV as in VH: fields
     and texture are those of the landscape, whatever sensor looks at it.

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarseg.constants import SPEED_OF_LIGHT_M_S
-from sarseg.product.folder import make_parent
 from sarseg.progress import Progress, silent
 from sarseg.raster.ceos import walk
 from sarseg.raster.cog import check_space
@@ -28,6 +23,7 @@ from sarseg.simulate.palsar_modes import CALIBRATION_DB, SLC_DB, PalsarOptions
 from sarseg.simulate.palsar_plan import PalsarPlan, plan_scene
 from sarseg.simulate.palsar_radar import CROSS, PalsarRadar, make_palsar_radar
 from sarseg.simulate.palsar_speckle import HALO, kernel, smoothed, white
+from sarseg.simulate.publish import publish, unfinished
 from sarseg.tiles import Window
 
 _BLOCK_PIXELS = 1_500_000
@@ -54,7 +50,7 @@ def simulate_palsar(out: Path, options: PalsarOptions, progress: Progress = sile
     landscape = read_landscape(folder) if options.landscape_dir is not None else make_landscape(options.landscape)
     plan = plan_scene(landscape, options)
     radar = make_palsar_radar(landscape, plan)
-    with _unfinished(out) as work:
+    with unfinished(out) as work:
         product = work / plan.name
         product.mkdir()
         size = plan.image.shape[0] * record_bytes(plan) * len(options.polarisations)
@@ -67,34 +63,8 @@ def simulate_palsar(out: Path, options: PalsarOptions, progress: Progress = sile
         (product / "summary.txt").write_text(summary_text(plan, (size + len(leader)) / 1e6), encoding="ascii")
         if options.landscape_dir is None:
             write_landscape(landscape, out)
-        final = _publish(product, out, zipped=options.zipped)
+        final = publish(product, out, zipped=options.zipped)
     return SimulatedPalsar(product=final, dem=folder / DEM_NAME, truth=folder / TRUTH_NAME, legend=folder / LEGEND_NAME)
-
-
-@contextmanager
-def _unfinished(out: Path) -> Iterator[Path]:
-    """A folder for what is not ready; gone at the end, whatever happens."""
-    work = out / f".partial-{os.getpid()}"
-    make_parent(work)
-    work.mkdir()
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _publish(product: Path, out: Path, *, zipped: bool) -> Path:
-    """Give the product its name in `out`; an old one of that name is replaced."""
-    if zipped:
-        packed = product.parent / f"{product.name}.zip"
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for path in sorted(product.iterdir()):
-                archive.write(path, f"{product.name}/{path.name}")
-        return packed.replace(out / packed.name)
-    final = out / product.name
-    if final.exists():
-        shutil.rmtree(final)
-    return product.replace(final)
 
 
 def _blocks(radar: PalsarRadar, progress: Progress) -> Iterator[tuple[Window, list[NDArray[Any]]]]:

@@ -46,6 +46,11 @@ class PalsarPlan:
     absolute_orbit: int
     frame: int
 
+    def place(self, points: Floats) -> Floats:
+        """Line, pixel, time (s) and slant range (m), float64 (..., 4), of earth-fixed points (..., 3)."""
+        t_s, slant_m = self.view.see(points)
+        return np.stack([*self.image.to_image(t_s, slant_m), t_s, slant_m], axis=-1)
+
     @property
     def scene_id(self) -> str:
         """ALPSRP236551270, ALOS2331566960-200704."""

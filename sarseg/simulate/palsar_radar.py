@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sarseg.grid import MapGrid
-from sarseg.simulate.facets import Tile, accumulate
+from sarseg.simulate.facets import accumulate
 from sarseg.simulate.geometry import ImageGeometry, RangeRecords, make_geometry
 from sarseg.simulate.landscape import Landscape
 from sarseg.simulate.lband import LBandGround
+from sarseg.simulate.mesh import NO_SHADOW_DEG, MapTile, Shades, Sight, cell_nodes, ground_tile, map_tiles, to_cells
 from sarseg.simulate.palsar_geometry import Floats
 from sarseg.simulate.palsar_plan import PalsarPlan, arc_table
 from sarseg.simulate.shadow import Visibility
-from sarseg.simulate.terrain import NODE_STEP_PX, Terrain, ground_points, map_nodes
-from sarseg.tiles import Window, blocks
+from sarseg.simulate.terrain import Terrain
+from sarseg.tiles import Window
 
 CROSS = "HH.VV"
 """A channel beside HH, HV and VV: the real part of HH times conjugate VV."""
 
-_TILE = 256
-_AREA_NODES = 64
-_NO_SHADOW_DEG = 40.0
-"""Slopes that cannot lie in shadow up to 50 degrees of incidence."""
 _NATIVE_M, _NATIVE_EDGE_M, _NATIVE_DEGREE = 10.0, 100.0, 8
 _SPEED_M_S = 6_850.0
 """Over ground, near enough to make the lines of the shadows' geometry as far apart as its pixels."""
@@ -74,24 +70,15 @@ class QuadGround:
         return gamma0, slope_db
 
 
-class _Tile(NamedTuple):
-    window: Window
-    first_line: float
-    last_line: float
-    first_pixel: float
-    last_pixel: float
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PalsarRadar:
-    """A landscape in front of an image; `native` and `seen` where its slopes can cast shadows."""
+    """A landscape in front of an image; `shades` where its slopes can cast shadows."""
 
     ground: QuadGround
     plan: PalsarPlan
     channels: tuple[str, ...]
-    tiles: tuple[_Tile, ...]
-    native: ImageGeometry | None
-    seen: Visibility | None
+    tiles: tuple[MapTile, ...]
+    shades: Shades | None
 
     def sigma0(self, window: Window) -> tuple[Floats, NDArray[np.bool_]]:
         """Mean sigma0 of the ellipsoid in each pixel, float64 (channels, lines, pixels), and where the pixel lies inside the landscape.
@@ -99,47 +86,26 @@ class PalsarRadar:
         Pixels get their facets in the map's order, whatever the window.
         """
         image = np.zeros((len(self.channels) + 1, *window.shape))
+        sight = Sight(self.plan.view.track, self.plan.place)
         for tile in self.tiles:
-            if tile.last_line < window.row - 0.5 or tile.first_line > window.row_stop - 0.5:
-                continue
-            if tile.last_pixel < window.col - 0.5 or tile.first_pixel > window.col_stop - 0.5:
-                continue
-            accumulate(self._tile(tile.window), (float(window.row), float(window.col)), image)
+            if tile.meets(window):
+                ground = ground_tile(self.ground, tile.window, self.channels, sight, self.shades)
+                accumulate(ground, (float(window.row), float(window.col)), image)
         # maps and images that look westward are not mirrored, so that their cover counts backwards
         inside = np.abs(np.abs(image[-1]) - 1.0) < 1e-3
         return image[:-1] * self._per_power(window), inside
-
-    def _tile(self, window: Window) -> Tile:
-        nodes = map_nodes(self.ground.terrain, self.ground.grid, window)
-        points = ground_points(self.ground.terrain, nodes, window.shape)
-        t_s, slant_m = self.plan.view.see(points)
-        line, pixel = self.plan.image.to_image(t_s, slant_m)
-        place = np.stack([line, pixel, t_s, slant_m], axis=-1)
-        feet = np.ascontiguousarray(nodes[..., :3])
-        heard, _ = self.plan.view.track.state(self.plan.view.see(feet)[0])
-        satellite = np.stack([_between(heard[..., axis], points.shape[:2], NODE_STEP_PX) for axis in range(3)], axis=-1)
-        visible = np.ones(points.shape[:2])
-        if self.native is not None and self.seen is not None:
-            visible = self.seen.at(*(_between(values, points.shape[:2], NODE_STEP_PX) for values in self.native.line_pixel(feet)))
-        gamma0, slope_db = self.ground.gamma0(window, self.channels)
-        return Tile(points, place, visible, satellite, gamma0, slope_db)
 
     def _per_power(self, window: Window) -> Floats:
         """What makes sigma0 of gamma0 x square metres: the sine of the ellipsoid's incidence over the pixel's area in the slant plane.
 
         float64 (lines, pixels), solved at nodes. The area is that at the landscape's mean height.
         """
-        line, pixel = (
-            np.arange(start // _AREA_NODES * _AREA_NODES, stop + _AREA_NODES, _AREA_NODES, dtype=np.float64)
-            for start, stop in ((window.row, window.row_stop), (window.col, window.col_stop))
-        )
-        mesh = np.meshgrid(line, pixel, indexing="ij")
+        line, pixel = cell_nodes(window)
         height_m = float(np.nanmean(self.ground.terrain.height_m, dtype=np.float64))
-        along = self._ground(mesh[0] + 0.5, mesh[1], height_m) - self._ground(mesh[0] - 0.5, mesh[1], height_m)
-        across = self._ground(mesh[0], mesh[1] + 0.5, height_m) - self._ground(mesh[0], mesh[1] - 0.5, height_m)
-        area_m2 = np.linalg.norm(np.cross(along, across), axis=-1) * self._sine(*mesh, height_m)
-        values = self._sine(*mesh, 0.0) / area_m2
-        return _linear((line, pixel), values, (np.arange(window.row, window.row_stop), np.arange(window.col, window.col_stop)))
+        along = self._ground(line + 0.5, pixel, height_m) - self._ground(line - 0.5, pixel, height_m)
+        across = self._ground(line, pixel + 0.5, height_m) - self._ground(line, pixel - 0.5, height_m)
+        area_m2 = np.linalg.norm(np.cross(along, across), axis=-1) * self._sine(line, pixel, height_m)
+        return to_cells(self._sine(line, pixel, 0.0) / area_m2, window)
 
     def _ground(self, line: Floats, pixel: Floats, height_m: float) -> Floats:
         return self.plan.view.ground(*self.plan.image.to_radar(line, pixel), height_m)
@@ -154,26 +120,19 @@ def make_palsar_radar(landscape: Landscape, plan: PalsarPlan) -> PalsarRadar:
     """Find where each tile of the map lies in the image."""
     ground = QuadGround(land=LBandGround(landscape=landscape))
     terrain = landscape.terrain
-    heights_m = float(np.nanmin(terrain.height_m)), float(np.nanmax(terrain.height_m))
-    tiles = []
-    for window in blocks(landscape.grid.shape, _TILE):
-        nodes = map_nodes(terrain, landscape.grid, window)
-        corners = np.concatenate([(nodes[..., :3] + height * nodes[..., 3:6]).reshape(-1, 3) for height in heights_m])
-        line, pixel = plan.image.to_image(*plan.view.see(corners))
-        tiles.append(_Tile(window, line.min() - 1.0, line.max() + 1.0, pixel.min() - 1.0, pixel.max() + 1.0))
-    native = seen = None
-    if terrain.steepest_deg > _NO_SHADOW_DEG:
+    shades = None
+    if terrain.steepest_deg > NO_SHADOW_DEG:
         native = _native(plan)
         lines = int(plan.bounds[0] / native.line_interval_s) - 1, int(plan.bounds[1] / native.line_interval_s) + 2
         seen = Visibility(terrain, native, Window(row=lines[0], col=0, rows=lines[1] - lines[0], cols=native.pixels))
+        shades = Shades(seen, native)
     pols = plan.options.polarisations
     return PalsarRadar(
         ground=ground,
         plan=plan,
         channels=("HH", "HV", "VV", CROSS) if len(pols) == 4 else pols,
-        tiles=tuple(tiles),
-        native=native,
-        seen=seen,
+        tiles=tuple(map_tiles(ground, lambda points: plan.image.to_image(*plan.view.see(points)))),
+        shades=shades,
     )
 
 
@@ -185,15 +144,3 @@ def _native(plan: PalsarPlan) -> ImageGeometry:
     records = RangeRecords(np.zeros(1), series[np.newaxis], _NATIVE_M)
     interval_s = _NATIVE_M / _SPEED_M_S
     return make_geometry(plan.view.track, (int((last_s - first_s) / interval_s), int(ground_m[-1] / _NATIVE_M)), interval_s, records)
-
-
-def _between(values: Floats, shape: tuple[int, int], step: int) -> Floats:
-    """Linear between nodes that are `step` apart, at every corner of `shape`."""
-    row, col = (step * np.arange(size, dtype=np.float64) for size in values.shape)
-    return _linear((row, col), values, (np.arange(shape[0]), np.arange(shape[1])))
-
-
-def _linear(nodes: tuple[Floats, Floats], values: Floats, wanted: tuple[NDArray[np.int_], NDArray[np.int_]]) -> Floats:
-    from scipy.interpolate import RectBivariateSpline
-
-    return np.asarray(RectBivariateSpline(*nodes, values, kx=1, ky=1)(*wanted))

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from sarseg.errors import InputError
-from sarseg.product.folder import make_parent
 from sarseg.progress import Progress, silent
 from sarseg.simulate.annotationout import annotation_file
 from sarseg.simulate.ellipsoid import geodetic
@@ -22,6 +16,7 @@ from sarseg.simulate.landscape import DEM_NAME, LEGEND_NAME, TRUTH_NAME, Landsca
 from sarseg.simulate.manifest import DataFile, crc16, manifest_file, refresh
 from sarseg.simulate.options import LandscapeOptions, Sentinel1Options
 from sarseg.simulate.plan import ScenePlan, make_plan
+from sarseg.simulate.publish import publish, unfinished
 from sarseg.simulate.tablesout import calibration_file, image_number, noise_file
 from sarseg.simulate.template import copy_template, landscape_in
 
@@ -45,14 +40,14 @@ def simulate_sentinel1(out: Path, options: Sentinel1Options, progress: Progress 
         landscape, folder = read_landscape(options.landscape_dir), options.landscape_dir
     else:
         landscape, folder = make_landscape(_placed(options)), out
-    with _unfinished(out) as work:
+    with unfinished(out) as work:
         if options.template is not None:
             product = _from_template(work, landscape, options, progress)
         else:
             product = _own(work, landscape, options, progress)
         if options.landscape_dir is None:
             write_landscape(landscape, out)
-        safe = _publish(product, out, options)
+        safe = publish(product, out, zipped=options.zipped)
     return SimulatedScene(safe=safe, dem=folder / DEM_NAME, truth=folder / TRUTH_NAME, legend=folder / LEGEND_NAME)
 
 
@@ -61,35 +56,6 @@ def _placed(options: Sentinel1Options) -> LandscapeOptions:
     if options.template is None or options.landscape.dem is not None:
         return options.landscape
     return landscape_in(options.template, options.landscape, options.window)
-
-
-@contextmanager
-def _unfinished(out: Path) -> Iterator[Path]:
-    """A folder for what is not ready; gone at the end, whatever happens."""
-    work = out / f".partial-{os.getpid()}"
-    make_parent(work)
-    work.mkdir()
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _publish(product: Path, out: Path, options: Sentinel1Options) -> Path:
-    """Give the product its name in `out`, zipped when wanted; an old one of that name is replaced."""
-    if options.zipped:
-        packed = product.with_suffix(".zip")
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for path in sorted(product.rglob("*")):
-                archive.write(path, Path(product.name) / path.relative_to(product))
-        final = out / packed.name
-        packed.replace(final)
-        return final
-    final = out / product.name
-    if final.exists():
-        shutil.rmtree(final)
-    product.replace(final)
-    return final
 
 
 def _from_template(work: Path, landscape: Landscape, options: Sentinel1Options, progress: Progress) -> Path:
