@@ -16,7 +16,7 @@ from lxml import etree
 from pyproj import Transformer
 from rasterio.crs import CRS
 
-from sarseg.cli.simulate_jaxa import jaxa_mosaic
+from sarseg.cli.simulate import jaxa_mosaic
 from sarseg.errors import InputError, UsageError
 from sarseg.grid import MapGrid
 from sarseg.labels.options import LabelOptions

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from sarseg.cli.common import echo_json, progress_bar
-from sarseg.cli.simulate_jaxa import jaxa_mosaic
 
 
 @click.group("simulate")
@@ -19,9 +18,6 @@ def command() -> None:
     The product is in the agency's format; beside it lie the truth (truth.tif), the heights (dem.tif, ellipsoidal) and the
     classes' backscatter.
     """
-
-
-command.add_command(jaxa_mosaic)
 
 
 def _window(_context: click.Context, _option: click.Parameter, value: tuple[int, int, int, int] | None) -> Any:
@@ -36,7 +32,7 @@ def _window(_context: click.Context, _option: click.Parameter, value: tuple[int,
 
 
 _LANDSCAPE = (
-    click.option("-o", "--output", "out", type=click.Path(path_type=Path), required=True, help="Folder for the product and its truth."),
+    click.option("-o", "--output", "out", type=click.Path(path_type=Path), required=True, help="Folder for what is made, and its truth."),
     click.option("--seed", type=click.IntRange(min=0), help="Of landscape and speckle.  [default: 1]"),
     click.option("--size", "size_px", type=click.IntRange(32, 8192), help="Side of the made-up landscape, pixels of 10 m.  [default: 800]"),
     click.option("--centre", type=float, nargs=2, metavar="LON LAT", help="Middle of the made-up landscape, degrees."),
@@ -49,15 +45,15 @@ _LANDSCAPE = (
     click.option(
         "--landscape", "landscape_dir", type=click.Path(path_type=Path), help="Folder of an earlier run: its landscape is seen again."
     ),
+    click.option("--pass", "direction", type=click.Choice(["ascending", "descending"]), help="Of the orbit.  [default: ascending]"),
+)
+_HEIGHTS = (
     click.option("--dem", type=click.Path(path_type=Path), help="Heights to use instead of made-up ones (ellipsoidal, or with --geoid)."),
     click.option("--landcover", type=click.Path(path_type=Path), help="Class raster to use with --dem; made up when absent."),
     click.option("--geoid", type=click.Path(path_type=Path), help="Geoid grid of the DEM's heights (us_nga_egm96_15.tif)."),
-    click.option("--pass", "direction", type=click.Choice(["ascending", "descending"]), help="Of the orbit.  [default: ascending]"),
 )
-_WRITTEN = (
-    click.option("--zip", "zipped", is_flag=True, help="Zip the product, as downloads come."),
-    click.option("--json", "as_json", is_flag=True, help="Print the paths as JSON."),
-)
+_ZIP = click.option("--zip", "zipped", is_flag=True, help="Zip the product, as downloads come.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the paths as JSON.")
 
 
 def _all(options: tuple[Callable[..., Any], ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -95,7 +91,7 @@ def _say(paths: dict[str, Path], *, as_json: bool) -> None:
 
 
 @command.command("sentinel1")
-@_all(_LANDSCAPE)
+@_all((*_LANDSCAPE, *_HEIGHTS))
 @click.option("--incidence", "incidence_deg", type=click.FloatRange(30.0, 46.0), help="At the middle, degrees.  [default: 39]")
 @click.option("--template", type=click.Path(path_type=Path), help="Product (SAFE or zip) whose annotation is kept and filled.")
 @click.option(
@@ -108,7 +104,8 @@ def _say(paths: dict[str, Path], *, as_json: bool) -> None:
 )
 @click.option("--polarisations", type=click.Choice(["VV", "VH", "VV+VH"]), help="[default: VV+VH, or what the template has]")
 @click.option("--no-speckle", "speckle", flag_value="none", help="Write the root of the expected power.")
-@_all(_WRITTEN)
+@_ZIP
+@_JSON
 def sentinel1(out: Path, as_json: bool, **given: Any) -> None:
     """Write a Sentinel-1 IW GRDH product over a known landscape.
 
@@ -129,7 +126,7 @@ def sentinel1(out: Path, as_json: bool, **given: Any) -> None:
 
 
 @command.command("palsar")
-@_all(_LANDSCAPE)
+@_all((*_LANDSCAPE, *_HEIGHTS))
 @click.option("--mission", type=click.Choice(["alos1", "alos2"]), help="PALSAR (2010) or PALSAR-2 (2020).  [default: alos2]")
 @click.option("--level", type=click.Choice(["1.1", "1.5"]), help="1.1 complex in slant range, 1.5 amplitude on the ground.  [default: 1.5]")
 @click.option("--geocoded", is_flag=True, help="Level 1.5 on a UTM map, not along the track.")
@@ -139,7 +136,8 @@ def sentinel1(out: Path, as_json: bool, **given: Any) -> None:
     "--doppler", "doppler_hz", type=click.FloatRange(-500.0, 500.0), help="Of alos1, which is not zero-Doppler, Hz.  [default: 55]"
 )
 @click.option("--no-speckle", "speckle", flag_value=False, type=bool, default=None, help="Write the root of the expected power.")
-@_all(_WRITTEN)
+@_ZIP
+@_JSON
 def palsar(out: Path, as_json: bool, **given: Any) -> None:
     """Write a PALSAR or PALSAR-2 product (CEOS) over a known landscape.
 
@@ -156,3 +154,35 @@ def palsar(out: Path, as_json: bool, **given: Any) -> None:
     with progress_bar() as progress:
         written = simulate_palsar(out, options, progress)
     _say({"product": written.product, "dem": written.dem, "truth": written.truth, "legend": written.legend}, as_json=as_json)
+
+
+@command.command("jaxa-mosaic")
+@_all(_LANDSCAPE)
+@click.option("--year", type=click.IntRange(2007, 2091), help="Of the mosaic: 2007 to 2010, or from 2015 on.  [default: 2020]")
+@click.option("--incidence", "incidence_deg", type=click.FloatRange(20.0, 50.0), help="At the middle, degrees.  [default: 36]")
+@click.option("--no-speckle", "speckle", flag_value=False, type=bool, default=None, help="Write the mean power.")
+@click.option("--trimmed", is_flag=True, help="End each tile at its last row and column with data; JAXA's have 4500 x 4500.")
+@click.option("--folders", is_flag=True, help="Write folders, not tar.gz archives.")
+@_JSON
+def jaxa_mosaic(out: Path, as_json: bool, **given: Any) -> None:
+    """Write tiles of JAXA's 25 m mosaic and of its forest map over a known landscape.
+
+    Names, codes and formats are those of the year: raw files with ENVI headers and a forest map of three classes until 2016,
+    GeoTIFFs and four classes from 2017 on. The mosaic's archives lie in the folder, those of the forest map in its folder fnf.
+    --landscape takes the landscape of an earlier run, of whatever sensor.
+
+    Example: sarseg simulate jaxa-mosaic -o sim --year 2015 --size 1200
+    """
+    from dataclasses import asdict
+
+    from sarseg.simulate.jaxa import JaxaOptions, simulate_jaxa
+
+    options = _options(JaxaOptions, given)
+    with progress_bar() as progress:
+        written = simulate_jaxa(out, options, progress)
+    if as_json:
+        echo_json(asdict(written))
+        return
+    for name, tiles in (("mosaic", written.mosaic), ("fnf", written.fnf)):
+        click.echo("\n".join(f"{name} {path}" for path in tiles))
+    _say({"dem": written.dem, "truth": written.truth, "legend": written.legend}, as_json=False)
