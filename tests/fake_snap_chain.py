@@ -167,7 +167,7 @@ def _value(node: ast.expr, bands: dict[str, np.ndarray]) -> np.ndarray:
             return comparisons[type(node.ops[0])](_value(node.left, bands), _value(node.comparators[0], bands))
         case ast.IfExp():
             return np.where(_value(node.test, bands), _value(node.body, bands), _value(node.orelse, bands))
-    raise NotImplementedError(ast.dump(node))
+    raise AssertionError(f"an expression that the stand-in does not know: {ast.dump(node)}")
 
 
 # Terrain

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import time
 import tracemalloc
 import zipfile
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from ceos_damage import damaged
 from circular_orbit import circle
 from click.testing import CliRunner
 from palsar_files import Made, ground_of, image_place, lonlat, write_image, write_product
@@ -272,29 +272,6 @@ def test_open_scene_says_that_it_is_a_product(tmp_path):
     folder = write_product(tmp_path / one.name, one, amplitudes())
     with pytest.raises(InputError, match=r"level 2\.1 \(orthorectified\) is not in radar geometry"):
         open_scene(folder)
-
-
-def damaged(content, rng):
-    """Cut, flipped bits, a wrong length, or a number that cannot be."""
-    content = bytearray(content)
-    kind = rng.integers(4)
-    if kind == 0:
-        return bytes(content[: rng.integers(len(content))])
-    if kind == 1:
-        for at in rng.integers(len(content), size=rng.integers(1, 40)):
-            content[at] ^= 1 << int(rng.integers(8))
-    elif kind == 2:
-        starts = [0]
-        while starts[-1] + 12 <= len(content) and (length := struct.unpack_from(">I", content, starts[-1] + 8)[0]) >= 12:
-            starts.append(starts[-1] + length)
-        at = starts[int(rng.integers(max(1, len(starts) - 1)))] + int(rng.choice([0, 4, 8]))
-        content[at : at + 4] = rng.choice([b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\x0b"])
-    else:
-        filled = [at for at in range(min(len(content), 14_000)) if content[at] in b"0123456789"]
-        at = filled[int(rng.integers(len(filled)))] if filled else 0
-        text = rng.choice([b"99999999", b"      -1", b"     NAN", b"  1E+300", b"       0", b"        ", b"garbage!"])
-        content[at : at + len(text)] = text
-    return bytes(content)
 
 
 def test_damaged_products_are_our_errors(tmp_path):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import struct
 import time
 import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
+from ceos_damage import damaged
 from palsar_files import Made, ground_of, write_product
 from pyproj import Transformer
 
@@ -22,8 +22,6 @@ SHAPE = (24, 18)
 ROUNDS = 60
 MOST_BYTES = 64 << 20
 MOST_S = 5.0
-WORDS = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\x0b", b"\0\0\1\0")
-TEXTS = (b"99999999", b"      -1", b"     NAN", b"  1E+300", b"       0", b"        ", b"garbage!")
 
 
 def slant():
@@ -51,37 +49,6 @@ def use(path):
         scene.power(polarisation, Window(row=0, col=0, rows=SHAPE[0], cols=SHAPE[1]))
     scene.grid.line_pixel(np.array([0.0, np.nan]), np.array([8.6e5, 8.6e5]))
     return scene
-
-
-def damaged(content, rng):
-    """One kind of damage: cut, flipped bits, a wrong length or size, a number that cannot be."""
-    content = bytearray(content)
-    kind = rng.integers(5)
-    if kind == 0:
-        return bytes(content[: rng.integers(len(content))])
-    if kind == 1:
-        for at in rng.integers(len(content), size=rng.integers(1, 40)):
-            content[at] ^= 1 << int(rng.integers(8))
-    elif kind == 2:
-        starts = [0]
-        while starts[-1] + 12 <= len(content):
-            length = struct.unpack_from(">I", content, starts[-1] + 8)[0]
-            if length < 12:
-                break
-            starts.append(starts[-1] + length)
-        at = starts[int(rng.integers(max(1, len(starts) - 1)))] + int(rng.choice([0, 4, 8]))
-        word = WORDS[int(rng.integers(len(WORDS)))]
-        content[at : at + len(word)] = word
-    elif kind == 3:
-        filled = [at for at in range(min(len(content), 120_000)) if content[at] in b"0123456789"]
-        at = filled[int(rng.integers(len(filled)))] if filled else 0
-        text = TEXTS[int(rng.integers(len(TEXTS)))]
-        content[at : at + len(text)] = text
-    else:
-        at = int(rng.integers(len(content)))
-        size = int(rng.integers(1, 400))
-        content[at : at + size] = rng.integers(0, 256, size, dtype=np.uint8).tobytes()
-    return bytes(content)
 
 
 def test_damaged_files(whole, tmp_path):

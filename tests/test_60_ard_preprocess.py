@@ -16,6 +16,7 @@ import rasterio
 from affine import Affine
 from click.testing import CliRunner
 from pyproj import Transformer
+from registration import shifts
 from scipy.ndimage import binary_erosion, gaussian_filter, shift
 
 import sarseg
@@ -170,29 +171,6 @@ def decibel(made: Made) -> tuple[np.ndarray, np.ndarray]:
     power[(made.product.mask() & (Mask.LAYOVER | Mask.SHADOW)) > 0] = np.nan
     truth = gaussian_filter(made.on_product("gamma0.tif"), 0.9)  # the radar's resolution
     return 10 * np.log10(np.maximum(power, 1e-5)), 10 * np.log10(truth)
-
-
-def shifts(image_db: np.ndarray, truth_db: np.ndarray, size: int = 120) -> np.ndarray:
-    """Sub-pixel (row, col) displacement of the image in windows, (n, 2): least squares of class edges, brightness trends removed."""
-    found = []
-    for row in range(16, image_db.shape[0] - size - 16, size):
-        for col in range(16, image_db.shape[1] - size - 16, size):
-            place = slice(row - 16, row + size + 16), slice(col - 16, col + size + 16)
-            image, truth = (array[place] - gaussian_filter(array[place], 8.0) for array in (image_db, truth_db))
-            inner = np.isfinite(image) & np.isfinite(truth)
-            if inner.all() and truth.std() > 0.4:
-                found.append(_shift(image, truth))
-    return np.array(found)
-
-
-def _shift(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    inner, moved = (slice(12, -12),) * 2, np.zeros(2)
-    for _ in range(8):
-        guess = shift(truth, moved, order=3, mode="nearest")
-        terms = [*(-slope[inner].ravel() for slope in np.gradient(guess)), guess[inner].ravel(), np.ones(guess[inner].size)]
-        answer = np.linalg.lstsq(np.stack(terms, 1), image[inner].ravel(), rcond=None)[0]
-        moved += answer[:2] / answer[2]
-    return moved
 
 
 @pytest.mark.parametrize(("name", "mean_px", "rms_px"), [("rome", 0.05, 0.1), ("steep", 0.15, 0.2)])

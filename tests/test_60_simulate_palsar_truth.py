@@ -10,6 +10,7 @@ import pytest
 import rasterio
 from affine import Affine
 from pyproj import Transformer
+from registration import shifts
 from scipy.ndimage import binary_erosion, gaussian_filter, shift
 
 from sarseg.ard.preprocess import PreprocessOptions, preprocess
@@ -135,33 +136,10 @@ def test_image_lies_on_the_truth(made):
     gamma0, _ = LBandGround(landscape=made.landscape).gamma0(Window.whole(made.landscape.grid.shape), ("HH", "HV"))
     image = 10 * np.log10(np.maximum(made.power[0], 1e-5))
     image[made.hidden] = np.nan
-    found = shifts(image[:, FLAT:], 10 * np.log10(gaussian_filter(gamma0[0], 0.9))[:, FLAT:])
+    found = shifts(image[:, FLAT:], 10 * np.log10(gaussian_filter(gamma0[0], 0.9))[:, FLAT:], size=90, first=20)
     assert len(found) >= 6
     assert np.abs(found.mean(0)).max() < 0.12, found.mean(0)
     assert np.sqrt((found**2).mean(0)).max() < 0.2, found
-
-
-def shifts(image_db: np.ndarray, truth_db: np.ndarray, size: int = 90) -> np.ndarray:
-    """(row, col) displacement of the image in windows, (n, 2), as in test_60_ard_preprocess."""
-    found = []
-    for row in range(20, image_db.shape[0] - size - 16, size):
-        for col in range(20, image_db.shape[1] - size - 16, size):
-            place = slice(row - 16, row + size + 16), slice(col - 16, col + size + 16)
-            image, truth = (array[place] - gaussian_filter(array[place], 8.0) for array in (image_db, truth_db))
-            inner = np.isfinite(image) & np.isfinite(truth)
-            if inner.all() and truth.std() > 0.4:
-                found.append(_shift(image, truth))
-    return np.array(found)
-
-
-def _shift(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    inner, moved = (slice(12, -12),) * 2, np.zeros(2)
-    for _ in range(8):
-        guess = shift(truth, moved, order=3, mode="nearest")
-        terms = [*(-slope[inner].ravel() for slope in np.gradient(guess)), guess[inner].ravel(), np.ones(guess[inner].size)]
-        answer = np.linalg.lstsq(np.stack(terms, 1), image[inner].ravel(), rcond=None)[0]
-        moved += answer[:2] / answer[2]
-    return moved
 
 
 def test_coordinates_equal_the_simulators_projection(made):
@@ -188,4 +166,6 @@ def test_half_a_pixel_would_be_seen(ground):
     landscape = read_landscape(ground)
     gamma0, _ = LBandGround(landscape=landscape).gamma0(Window.whole(landscape.grid.shape), ("HH",))
     truth = 10 * np.log10(gaussian_filter(gamma0[0], 0.9))[:, FLAT:]
-    np.testing.assert_allclose(shifts(shift(truth, (0.5, -0.3), order=3, mode="nearest"), truth).mean(0), (0.5, -0.3), atol=0.05)
+    np.testing.assert_allclose(
+        shifts(shift(truth, (0.5, -0.3), order=3, mode="nearest"), truth, size=90, first=20).mean(0), (0.5, -0.3), atol=0.05
+    )

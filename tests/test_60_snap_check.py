@@ -323,7 +323,7 @@ def test_every_problem_of_a_graph_is_reported():
 
 def silent(text: str, version: int = 13, **more: object) -> list[tuple[str | None, str | None]]:
     problems = check_graph(text, version, **more)
-    assert all(problem.silent and not problem.fatal for problem in problems)
+    assert not any(problem.fatal for problem in problems)
     return [(problem.node, problem.parameter) for problem in problems]
 
 
@@ -491,7 +491,7 @@ def test_graphs_that_real_snap_ran_pass(shared, version):
     for path in paths:
         used = {name: value for name, value in values.items() if name in placeholders(read_text(path))}
         assert check_graph(path, version, values=used) == [], path
-        assert all("no value for" in problem.message and problem.silent for problem in check_graph(path, version)), path
+        assert all("no value for" in problem.message and not problem.fatal for problem in check_graph(path, version)), path
 
 
 FROM_THE_GRAPH_BUILDER = """<graph id="Graph">
@@ -743,6 +743,8 @@ def test_run(shared, tmp_path, monkeypatch):
     assert sorted(path.name for path in out.parent.iterdir()) == ["a b.data", "a b.dim", "a b.gpt.log"]
     error, _ = call("run", "--graph", write(tmp_path / "fixed.xml", one("LinearToFromdB")), "--gpt", gpt, "-o", out)
     assert "${output}" in str(error)
+    error, _ = call(*(word if word != out else "/proc/x" for word in given), "-P", "filter=Lee")
+    assert isinstance(error, MissingError), error
 
 
 def test_check_asks_an_installed_snap(tmp_path, monkeypatch):

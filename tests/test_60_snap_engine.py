@@ -462,6 +462,24 @@ def test_much_that_snap_lacks_is_a_warning(scene, native, tmp_path, monkeypatch,
     assert warnings == ([f"SNAP has no value in {lost:.1%} of the pixels that have data"] if told else [])
 
 
+@pytest.mark.parametrize(
+    ("name", "shift_px", "message"), [("Gamma0", 0.5, "does not lie on the pixels"), ("Sigma0", 0.0, "no band Gamma0_VV")]
+)
+def test_another_image_than_was_asked_for_is_refused(scene, native, tmp_path, monkeypatch, name, shift_px, message):
+    """The error names the log, which stays: the image does not."""
+    grid = open_product(native).grid
+    moved = replace(grid, transform=grid.transform @ Affine.translation(shift_px, 0))
+
+    def run_gpt(*_, outputs, **__):
+        outputs[0].with_suffix(".data").mkdir()
+        write_dimap(outputs[0], {f"{kind}_{pol}": np.ones(grid.shape, "f4") for kind in (name, "Floor") for pol in ("VV", "VH")}, {}, moved)
+
+    monkeypatch.setattr("sarseg.ard.snap.engine.run_gpt", run_gpt)
+    with pytest.raises(InputError, match=rf"{message}.* \[image\.dim, log {tmp_path}/out/S1\S+\.gpt\.log\]"):
+        preprocess_snap(scene.sim.safe, tmp_path / "out", [scene.dem], scene.options, SnapOptions(gpt=install_fake(tmp_path)))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_without_any_geoid_it_is_exit_code_4(scene, tmp_path, monkeypatch):
     """An ellipsoidal DEM needs none by itself; SNAP wants its EGM96 file with every external DEM."""
     monkeypatch.setattr("sarseg.raster.geoid.proj_folders", lambda: iter(()))

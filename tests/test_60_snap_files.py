@@ -54,8 +54,8 @@ def test_snap_finds_the_heights_where_they_are(tmp_path, geoid, crs, transform, 
     write_heights(tmp_path / "dem.tif", crs, transform, (130, 150))
     dem = open_dem([tmp_path / "dem.tif"], datum="egm96", geoid=geoid)
     grid = MapGrid(crs=UTM33, transform=Affine(10, 0, 293_200, 0, -10, 4_654_700), shape=(301, 333))
-    made = write_dem(dem, grid, geoid_for_snap(dem, geoid), tmp_path / "for_snap.tif")
-    with rasterio.open(made.path) as file:
+    write_dem(dem, grid, geoid_for_snap(dem, geoid), tmp_path / "for_snap.tif")
+    with rasterio.open(tmp_path / "for_snap.tif") as file:
         stored = file.read(1).astype(float)
         assert file.crs.to_epsg() == 4326
         assert not (stored == NODATA_M).any()

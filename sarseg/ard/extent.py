@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
+from sarseg.constants import METRES_PER_DEGREE
 from sarseg.errors import InputError, UsageError
 from sarseg.grid import Bounds, MapGrid, transform_points, utm_crs
 from sarseg.radar.geometry import ecef_from_geodetic, range_doppler
@@ -19,7 +20,6 @@ from sarseg.scene.model import Scene
 
 _ROOM_M = 1000.0  # around the producer's grid points: relief moves the image's edges, and their lines bend between the points
 _COARSEST_M = 10_000.0
-_METRES_PER_DEGREE = 111_319.5
 _SAMPLES = 128
 _LON_LAT = CRS.from_epsg(4326)
 
@@ -46,7 +46,7 @@ def choose_extent(scene: Scene, dem: Dem, *, crs: str | None, spacing_m: float) 
         raise UsageError(f"the spacing is above 0 and at most {_COARSEST_M:g} m, not {spacing_m:g} m")
     lon_deg, lat_deg = _unwrapped(scene.geolocation_grid.lon_deg), scene.geolocation_grid.lat_deg
     target = _parse(crs) if crs is not None else utm_crs(float(lon_deg.mean()), float(lat_deg.mean()))
-    unit = _METRES_PER_DEGREE if target.is_geographic else 1.0
+    unit = METRES_PER_DEGREE if target.is_geographic else 1.0
     x, y = transform_points(_LON_LAT, target, lon_deg, lat_deg)
     room = _ROOM_M / unit
     footprint = float(x.min()) - room, float(y.min()) - room, float(x.max()) + room, float(y.max()) + room

@@ -97,8 +97,7 @@ def geocode_block(job: Job, window: Window) -> NDArray[np.float32]:
     """All layers of a window of the map, float32 (layers, rows, cols); a pixel's bits do not depend on the window.
 
     Backscatter is linear power, NaN = no data, negative where the signal is below the noise; elements beside a matrix's diagonal
-    have any sign. Angles are in degrees. The mask's
-    bits are whole numbers; where there is no data, only that bit is set.
+    have any sign. Angles are in degrees. The mask's bits are whole numbers; where there is no data, only that bit is set.
     """
     out = np.full((len(job.layers), *window.shape), np.nan, np.float32)
     out[-1] = int(Mask.NO_DATA)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from sarseg.ard.snap.problems import Problem
 
 _HELP_S = 180.0
-_WRITES: Mapping[str, str] = {"BEAM-DIMAP": ".dim", "GeoTIFF": ".tif", "GeoTIFF-BigTIFF": ".tif"}
 _NAMES_OF_COLLOCATE = ("ORIGINAL_NAME", "SLAVE_NUMBER_ID")  # which are no placeholders
 _FILE = click.Path(path_type=Path)
 _VALUES = click.option("-P", "--p", "pairs", multiple=True, metavar="NAME=VALUE", help="Value of a ${NAME}; may be given several times.")
@@ -59,7 +58,7 @@ def check(
     path, ask = _path(graph), None
     if gpt is not None:
         snap = _snap(gpt)
-        versions, ask = (_known(snap),), _asker(snap)
+        versions, ask = (snap.known,), _asker(snap)
     found: dict[Problem, list[int]] = {}
     for version in dict.fromkeys(versions or VERSIONS):
         for problem in check_graph(path, version, values=_values(pairs), polarisations=polarisations or None, ask=ask):
@@ -135,7 +134,8 @@ def describe(operator: str, as_json: bool) -> None:
 def run(graph: str, pairs: tuple[str, ...], out: Path, gpt: Path | None, userdir: Path | None, limit_min: float | None) -> None:
     """Check a graph for the installed SNAP, run it, and check what it wrote.
 
-    What gpt prints is kept in OUTPUT.gpt.log. Warnings of the check are printed; what SNAP would reject is exit code 3.
+    What gpt prints is kept in OUTPUT.gpt.log. Warnings of the check are printed; what SNAP would reject is exit code 3. A graph that
+    comes with sarseg takes no value that has a warning (exit code 2).
 
     \b
     Examples:
@@ -146,10 +146,9 @@ def run(graph: str, pairs: tuple[str, ...], out: Path, gpt: Path | None, userdir
     from sarseg.ard.snap.runner import RunOptions, run_gpt
 
     snap = _snap(gpt)
-    text = _filled(graph, {**_values(pairs), "output": str(out.absolute())}, _known(snap))
+    text = _filled(graph, {**_values(pairs), "output": str(out.absolute())}, snap.known)
     limit_s = RunOptions().time_limit_s if limit_min is None else 60.0 * limit_min
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".snap-", dir=out.absolute().parent) as folder, progress_bar() as progress:
+    with _folder_beside(out.absolute()) as folder, progress_bar() as progress:
         file = Path(folder) / f"{Path(graph).stem}.xml"
         file.write_text(text, encoding="utf-8")
         outputs = _outputs(text)
@@ -159,6 +158,17 @@ def run(graph: str, pairs: tuple[str, ...], out: Path, gpt: Path | None, userdir
         click.echo(f"sarseg: warning: {warning}", err=True)
     for path in outputs:
         click.echo(path)
+
+
+def _folder_beside(out: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder that is removed; MissingError when none can be made there, as in /proc."""
+    from sarseg.product.folder import make_parent
+
+    make_parent(out)
+    try:
+        return tempfile.TemporaryDirectory(prefix=".snap-", dir=out.parent)
+    except FileNotFoundError as error:
+        raise MissingError("no file can be made here", out.parent, "choose another place for the output") from error
 
 
 def _path(graph: str) -> Path:
@@ -183,13 +193,6 @@ def _snap(gpt: Path | None) -> Snap:
     from sarseg.ard.snap.install import find_snap
 
     return find_snap(gpt)
-
-
-def _known(snap: Snap) -> int:
-    """The version that is known of, or the last one before."""
-    from sarseg.ard.snap.operators import VERSIONS
-
-    return min(snap.version[0], VERSIONS[-1])
 
 
 def _asker(snap: Snap) -> Callable[[str], str]:
@@ -229,13 +232,13 @@ def _filled(graph: str, values: Mapping[str, str], version: int) -> str:
 def _outputs(text: str) -> list[Path]:
     """The files that the Write nodes write; SNAP appends the ending of the format."""
     from sarseg.ard.snap.graphxml import parse_graph
+    from sarseg.ard.snap.traps import ENDINGS
 
     files = []
     for node in parse_graph(text).nodes:
         if node.operator == "Write":
-            file, ending = node.value("file"), _WRITES.get(node.value("formatName", "BEAM-DIMAP"), "")
-            same = file.lower().endswith((".tif", ".tiff") if ending == ".tif" else ending)
-            files.append(Path(file if same else file + ending))
+            file, endings = node.value("file"), ENDINGS.get(node.value("formatName", "BEAM-DIMAP"), ("",))
+            files.append(Path(file if file.lower().endswith(endings) else file + endings[0]))
     return files
 
 

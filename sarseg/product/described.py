@@ -17,7 +17,7 @@ from sarseg.grid import MapGrid
 from sarseg.product.gather import BackscatterScale, Gathered, backscatter, describe, look, time_range
 from sarseg.product.model import INCIDENCE_BAND, POLARISATIONS, Conversion, Layer, Product, Radiometry
 from sarseg.raster.archive import Member
-from sarseg.raster.dimap import Dimap, DimapBand, embedded_header, open_bands, parse_dimap
+from sarseg.raster.dimap import Dimap, DimapBand, embedded_header, open_bands, parse_dimap, read_header
 from sarseg.raster.joined import renamed
 from sarseg.raster.raw import RawRaster
 from sarseg.raster.read import Raster, open_raster
@@ -37,7 +37,6 @@ _SWATH = re.compile(r"(iw|ew|s|wv)\d")
 _ELEMENT = re.compile(r"^(?P<letter>[TC])(?P<row>[1-4])(?P<col>[1-4])(?:_(?P<part>real|imag))?$")
 _LOCAL_INCIDENCE = "localIncidenceAngle"
 _ASK = "say what they are in a side file {name}.sarseg.yaml: `bands: [VV, VH]`, `quantity: gamma0`, `scale: db`"
-_MOST_HEADER_BYTES = 64 << 20
 _MATRIX_FOLDER = re.compile(r"^[TC][2-4]$")
 
 
@@ -147,7 +146,7 @@ def open_described(place: str, path: Path, side: Side | None, scale: Backscatter
 
 def open_dimap(dim: Member, path: Path, scale: BackscatterScale | None, beside: Sequence[Member] = ()) -> Product:
     """A BEAM-DIMAP product on the map, by its .dim file; InputError for one in radar geometry, and for a damaged one."""
-    header = parse_dimap(dim.read(_MOST_HEADER_BYTES), dim.place)
+    header = read_header(dim)
     if header.grid is None:
         raise InputError("the product is in radar geometry", path, "run SNAP's Terrain-Correction, or `sarseg preprocess` on its source")
     rasters = open_bands(header, header.grid, dim, beside)

@@ -87,7 +87,9 @@ def open_mosaic(files: Gathered) -> Product | None:
     tiles = _find_tiles(files)
     if not tiles:
         return None
-    year = _only_year({year for year, _ in tiles.values()}, files.path)
+    years = {year for year, _ in tiles.values()}
+    _check_one_year(years, files.path)
+    year = min(years)
     mission = _mission(year, files.path)
     layers = {tile: found for tile, (_, found) in tiles.items()}
     opened, warnings = _open_layers(layers, files.path)
@@ -201,18 +203,17 @@ def open_scansar(files: Gathered) -> Product | None:
 def check_year(archives: Iterable[Path], where: object) -> None:
     """InputError when archives of the mosaic's tiles are of several years, by their names."""
     named = [found for path in archives if (found := MOSAIC_ARCHIVE.match(without_ending(path)))]
-    _only_year({_year(found["year"]) for found in named}, where)
+    _check_one_year({_year(found["year"]) for found in named}, where)
 
 
 def _year(digits: str) -> int:
     return (1900 if int(digits) >= 92 else 2000) + int(digits)
 
 
-def _only_year(years: set[int], where: object) -> int:
+def _check_one_year(years: set[int], where: object) -> None:
     if len(years) > 1:
         several = ", ".join(map(str, sorted(years)))
         raise InputError(f"tiles of the years {several} lie together", where, "give each year a folder of its own")
-    return next(iter(years))
 
 
 def _find_tiles(files: Gathered) -> dict[str, tuple[int, dict[str, Member]]]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
+from sarseg.constants import METRES_PER_DEGREE
 from sarseg.errors import InputError
 from sarseg.grid import MapGrid, transform_points
 from sarseg.product.gather import Gathered, describe, same_grid, time_range
@@ -49,7 +50,6 @@ ORTHORECTIFIED = re.compile(
 
 _SUMMARY = "summary.txt"
 _CORNERS_WARN_PX, _CORNERS_REFUSE_M = 2.0, 1000.0
-_METRES_PER_DEGREE = 111_320.0
 _NODES = 17
 _SAME_DB = 0.005
 _LON_LAT = CRS.from_epsg(4326)
@@ -161,7 +161,7 @@ def _of_ceos(path: Path, base: str, led: Member, images: Mapping[str, Member], s
             factor = _factor(factor_db(maybe_record(raw, records.RADIOMETRIC)), base, None, warnings)
     except (ValueError, ArithmeticError) as error:
         raise InputError(f"numbers of the product cannot be: {error}", path, _AGAIN) from error
-    times = scene_times(dict(said))
+    times = scene_times(said)
     if times is not None and not same_time(times[1], centre):
         warnings.append("summary.txt belongs to another scene: not used")
         times = None
@@ -184,12 +184,12 @@ def _of_tiffs(path: Path, base: str, images: Mapping[str, Member], said: Mapping
     grid = same_grid(opened, path)
     _check_map(grid, path)
     warnings: list[str] = []
-    day = np.datetime64(_day(base, path))
+    day = _day(base, path)
     start, stop = day.astype("datetime64[s]"), day.astype("datetime64[s]") + np.timedelta64(86_399, "s")
     processed: np.datetime64 | None = None
     if said:
         _check_text(said, base, grid, path)
-        times = scene_times(dict(said))
+        times = scene_times(said)
         if times is not None:
             start, stop = times[0], times[2]
         found = re.search(r"\s(\d{4})(\d\d)(\d\d) \d{6}$", said.get("Odi_SiteDateTime", ""))
@@ -334,7 +334,7 @@ def _lonlat(grid: MapGrid, row: NDArray[Any], col: NDArray[Any]) -> tuple[NDArra
 
 def _off_m(one: tuple[NDArray[Any], NDArray[Any]], other: tuple[NDArray[Any], NDArray[Any]]) -> float:
     east = ((one[0] - other[0] + 180.0) % 360.0 - 180.0) * np.cos(np.radians(one[1]))
-    return float((np.hypot(east, one[1] - other[1]) * _METRES_PER_DEGREE).max())
+    return float((np.hypot(east, one[1] - other[1]) * METRES_PER_DEGREE).max())
 
 
 def _angles(
@@ -371,14 +371,12 @@ def _factor(recorded: float | None, base: str, processed: np.datetime64 | None, 
     return recorded
 
 
-def _day(base: str, path: Path) -> str:
+def _day(base: str, path: Path) -> np.datetime64:
     said = _named(base)
-    text = f"20{said['day'][:2]}-{said['day'][2:4]}-{said['day'][4:]}"
     try:
-        np.datetime64(text)
+        return np.datetime64(f"20{said['day'][:2]}-{said['day'][2:4]}-{said['day'][4:]}")
     except ValueError as error:
         raise InputError(f"the name's day {said['day']} is no date", path, "it is written YYMMDD") from error
-    return text
 
 
 def _check_text(said: Mapping[str, str], base: str, grid: MapGrid, path: Path) -> None:

@@ -142,6 +142,11 @@ def parse_dimap(content: bytes, where: object) -> Dimap:
     )
 
 
+def read_header(dim: Member) -> Dimap:
+    """The header of a .dim file; InputError as `parse_dimap`."""
+    return parse_dimap(dim.read(_MOST_HEADER_BYTES), dim.place)
+
+
 def open_bands(header: Dimap, grid: MapGrid, dim: Member, beside: Sequence[Member] = ()) -> dict[str, Raster]:
     """The rasters of a header's bands, by name, on its grid; a band without a file is left out.
 

@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
+from sarseg.constants import METRES_PER_DEGREE
 from sarseg.grid import MapGrid
 from sarseg.tiles import Window
 
@@ -23,14 +24,13 @@ NodeFunction = Callable[[NDArray[np.float64], NDArray[np.float64]], Fields]
 """Map x, y float64 (n,) -> float64 (fields, n)"""
 
 _NODE_DISTANCE_M = 700.0  # cubic interpolation of a map projection over 640 m errs by less than a micrometre
-_METRES_PER_DEGREE = 111_320.0
 _SNAPPED_PX = 1e-6
 _threads = threading.local()
 
 
 def node_step(grid: MapGrid) -> int:
     """Pixels between nodes: the largest power of two that spans at most 700 m, at least 1."""
-    spacing = max(grid.spacing) * (_METRES_PER_DEGREE if grid.crs is not None and grid.crs.is_geographic else 1.0)
+    spacing = max(grid.spacing) * (METRES_PER_DEGREE if grid.crs is not None and grid.crs.is_geographic else 1.0)
     step = 1
     while 2 * step * spacing <= _NODE_DISTANCE_M:
         step *= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -137,7 +138,7 @@ def summary_text(content: bytes) -> dict[str, str]:
     return dict(re.findall(r'^(\w+)="([^"\n]*)"\s*$', content.decode("latin-1"), re.MULTILINE))
 
 
-def scene_times(text: dict[str, str]) -> tuple[np.datetime64, np.datetime64, np.datetime64] | None:
+def scene_times(text: Mapping[str, str]) -> tuple[np.datetime64, np.datetime64, np.datetime64] | None:
     """Start, centre and end of the scene, datetime64[us], by `summary.txt`; None where one is missing or they are in no order."""
     found = [_time(text.get(f"Img_Scene{name}DateTime", "")) for name in ("Start", "Center", "End")]
     start, centre, stop = found

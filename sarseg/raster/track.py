@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 _REACH_S, _STEP_S = 60.0, 0.05
 """Before and after the scene centre time: the satellite stands 190 m from the place of closest approach at most, which changes the
-angle by less than a millionth of a degree."""
+angle by less than a thousandth of a degree."""
 _RADIUS_M = (6_900_000.0, 7_300_000.0)
 _PASSES_S = 5.0
 _LEAST_POINTS, _MOST_INTERVAL_S = 4, 120.0

@@ -84,15 +84,19 @@ def orbit_file(place: Path, name: str) -> Path:
 
 def orbit_type(file: Path) -> str:
     """Value of Apply-Orbit-File's `orbitType` for an orbit file; InputError when SNAP would not find it by its name."""
+    return _ORBIT_TYPES[_orbit_kind(file)]
+
+
+def _orbit_kind(file: Path) -> str:
     found = _ORBIT.fullmatch(file.name)
     if found is None:
         hint = "give a precise or restituted one under its own name, or use --engine native"
         raise InputError("SNAP finds orbit files by their names, and does not know this one", file, hint)
-    return _ORBIT_TYPES[found[1]]
+    return found[1]
 
 
 def _put_orbit(folder: Path, file: Path, scene: Scene) -> None:
-    kind = "POEORB" if orbit_type(file) == _ORBIT_TYPES["POEORB"] else "RESORB"
+    kind = _orbit_kind(file)
     for time in (scene.start_utc, scene.start_utc - _BEFORE):
         year, month = str(time)[:7].split("-")
         place = folder / "auxdata" / "Orbits" / "Sentinel-1" / kind / scene.mission / year / month

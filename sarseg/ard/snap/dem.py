@@ -7,7 +7,6 @@ lie where they belong (docs/snap.md 3).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.windows import Window as GdalWindow
 
+from sarseg.constants import METRES_PER_DEGREE
 from sarseg.errors import InputError
 from sarseg.grid import MapGrid
 from sarseg.raster.cog import check_space
@@ -31,28 +31,13 @@ ORIGIN_SHIFT_PX = 0.5
 """How far the file's origin is moved to the east and to the south, in pixels of the DEM."""
 
 _LON_LAT = CRS.from_epsg(4326)
-_METRES_PER_DEGREE = 111_319.5
 _MARGIN_DEG = 0.02  # tiles of an image reach beyond the map, and flattening looks 20 pixels further
 _MARGIN_PX = 32
 _WIDEST_DEG = 90.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapDem:
-    """A DEM file for SNAP.
-
-    Parameters
-    ----------
-    path : the GeoTIFF
-    grid : where its heights truly lie; the file says half a pixel more
-    """
-
-    path: Path
-    grid: MapGrid
-
-
-def write_dem(dem: Dem, grid: MapGrid, geoid: Geoid, path: Path) -> SnapDem:
-    """Write the heights around a map for SNAP, float32, metres above the WGS 84 ellipsoid.
+def write_dem(dem: Dem, grid: MapGrid, geoid: Geoid, path: Path) -> None:
+    """Write the heights around a map for SNAP as a GeoTIFF, float32, metres above the WGS 84 ellipsoid.
 
     Voids and what lies beyond the tiles hold the geoid's height, so that no pixel is without one. Pixels are those of the DEM where
     it is one raster in degrees, else as fine as its finest tiles.
@@ -80,7 +65,6 @@ def write_dem(dem: Dem, grid: MapGrid, geoid: Geoid, path: Path) -> SnapDem:
     with rasterio.open(path, "w", **profile) as file:
         for block in blocks(target.shape):
             file.write(_heights(dem, target, geoid, block), 1, window=GdalWindow(block.col, block.row, block.cols, block.rows))
-    return SnapDem(path=path, grid=target)
 
 
 def _heights(dem: Dem, grid: MapGrid, geoid: Geoid, block: Window) -> NDArray[np.float32]:
@@ -113,6 +97,6 @@ def _lattice(dem: Dem) -> tuple[tuple[float, float], tuple[float, float]]:
         return (first.transform.c, first.transform.a), (first.transform.f, -first.transform.e)
     steps = []
     for lattice in dem.lattices:
-        unit = 1.0 if lattice.grid.crs is not None and lattice.grid.crs.is_geographic else _METRES_PER_DEGREE
+        unit = 1.0 if lattice.grid.crs is not None and lattice.grid.crs.is_geographic else METRES_PER_DEGREE
         steps += [side / unit for side in lattice.grid.spacing]
     return (0.0, min(steps)), (0.0, min(steps))

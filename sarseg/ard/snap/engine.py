@@ -23,7 +23,6 @@ from sarseg.ard.snap.dem import NODATA_M, ORIGIN_SHIFT_PX, write_dem
 from sarseg.ard.snap.finish import BandNames, SnapImage, finish_block, open_image
 from sarseg.ard.snap.graphs import choose_graph, graph_text
 from sarseg.ard.snap.install import Snap, find_snap
-from sarseg.ard.snap.operators import VERSIONS
 from sarseg.ard.snap.runner import RunOptions, RunReport, run_gpt
 from sarseg.constants import SPEED_OF_LIGHT_M_S
 from sarseg.errors import InputError, UsageError
@@ -125,7 +124,7 @@ def preprocess_snap(
         )
         report = _run(task, progress)
         with open_sink(folder.path, task.job, options.compress, len(blocks(extent.grid.shape)), progress) as sink:
-            lost = _fill(task, open_image(_output(task), extent.grid, task.names, flattened=wanted.flattened), sink)
+            lost = _fill(task, open_image(_output(task), extent.grid, task.names, task.log, flattened=wanted.flattened), sink)
         shutil.rmtree(scratch)
         write_picture(folder.path, task.job)
         folder.finish(_describe(name, task, (*warnings_of(task.job, extent), *counted(sink), *lost, *_warnings(task, report))))
@@ -183,7 +182,8 @@ def _run(task: _Task, progress: Progress) -> RunReport:
     geoid = geoid_for_snap(heights, options.geoid)
     orbit = orbit_file(options.orbit, scene.orbit.source) if options.orbit is not None and scene.mission.startswith("S1") else None
     userdir = prepare_userdir(task.scratch / "user", geoid=geoid, orbit=(orbit, scene) if orbit is not None else None)
-    terrain = write_dem(heights, grid, geoid, task.scratch / "dem.tif")
+    terrain = task.scratch / "dem.tif"
+    write_dem(heights, grid, geoid, terrain)
     geographic = grid.crs is not None and grid.crs.is_geographic
     values = {
         "input": str(task.source),
@@ -197,7 +197,7 @@ def _run(task: _Task, progress: Progress) -> RunReport:
         "orbit_type": orbit_type(orbit) if orbit is not None else "",
         "range_looks": str(scene.looks[1]),
         "azimuth_looks": str(scene.looks[0]),
-        "dem": str(terrain.path),
+        "dem": str(terrain),
         "dem_nodata": str(NODATA_M),
         "crs": _crs_text(grid),
         "spacing_m": "0.0" if geographic else repr(grid.spacing[0]),
@@ -206,7 +206,7 @@ def _run(task: _Task, progress: Progress) -> RunReport:
         "region": _region(grid),
     }
     graph = task.scratch / "graph.xml"
-    graph.write_text(graph_text(task.graph, values, min(task.snap.major, VERSIONS[-1])), encoding="utf-8")
+    graph.write_text(graph_text(task.graph, values, task.snap.known), encoding="utf-8")
     check_space(task.scratch, 4 * math.prod(grid.shape) * (len(task.names.power) + len(task.names.floors)))
     limits = RunOptions(userdir=userdir, threads=options.threads, time_limit_s=task.wanted.time_limit_s)
     return run_gpt(task.snap, graph, outputs=[_output(task)], options=limits, log=task.log, progress=progress)

@@ -14,11 +14,10 @@ from sarseg.errors import InputError
 from sarseg.grid import MapGrid
 from sarseg.masks import Mask
 from sarseg.raster.archive import Member
-from sarseg.raster.dimap import open_bands, parse_dimap
+from sarseg.raster.dimap import open_bands, read_header
 from sarseg.raster.read import Raster
 from sarseg.tiles import Window
 
-_MOST_HEADER_BYTES = 64 << 20
 _MOSTLY_FLOORED = 1.5
 
 
@@ -67,20 +66,25 @@ class BandNames:
     floors: Mapping[str, str]
 
 
-def open_image(path: Path, grid: MapGrid, names: BandNames, *, flattened: bool) -> SnapImage:
-    """The BEAM-DIMAP product that SNAP wrote for a map; InputError when a band is missing or its pixels are not the map's."""
+def open_image(path: Path, grid: MapGrid, names: BandNames, log: Path, *, flattened: bool) -> SnapImage:
+    """The BEAM-DIMAP product that SNAP wrote for a map; InputError when a band is missing or its pixels are not the map's.
+
+    Parameters
+    ----------
+    log : what SNAP printed; the errors name it, since the product is removed then
+    """
     file = Member(root=path.parent, name=path.name, size_bytes=path.stat().st_size)
-    header = parse_dimap(file.read(_MOST_HEADER_BYTES), path)
+    header, where = read_header(file), f"{path.name}, log {log}"
     if header.grid is None or header.grid.crs is None or grid.crs is None:
-        raise InputError("SNAP's output lies on no map", path, "the graph must end with Terrain-Correction")
+        raise InputError("SNAP's output lies on no map", where, "the graph must end with Terrain-Correction")
     codes = header.grid.crs.to_epsg(), grid.crs.to_epsg()
     offset = grid.offset_of(replace(header.grid, crs=grid.crs)) if codes[0] == codes[1] else None
     if offset is None:
-        raise InputError("SNAP's output does not lie on the pixels that it was asked for", path, "take --engine native, and report this")
+        raise InputError("SNAP's output does not lie on the pixels that it was asked for", where, "take --engine native, and report this")
     rasters = open_bands(header, header.grid, file)
     for name in (*names.power.values(), *names.floors.values()):
         if name not in rasters:
-            raise InputError(f"SNAP's output has no band {name}", path, f"it has {', '.join(rasters)}")
+            raise InputError(f"SNAP's output has no band {name}", where, f"it has {', '.join(rasters)}")
     return SnapImage(
         place=Window(row=offset[0], col=offset[1], rows=header.grid.shape[0], cols=header.grid.shape[1]),
         power={polarisation: rasters[name] for polarisation, name in names.power.items()},

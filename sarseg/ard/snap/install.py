@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 
 from sarseg.ard.snap.failures import explain_text
+from sarseg.ard.snap.operators import VERSIONS
 from sarseg.ard.snap.process import Limits, run_group
 from sarseg.errors import MissingError, UsageError
 
-OLDEST = 10
 _DIAG_S = 180.0
 _MOST_DIAG_BYTES = 1 << 20
 _VERSION = re.compile(r"^SNAP Release version (\d+(?:\.\d+)*)", re.MULTILINE)
@@ -35,6 +35,11 @@ class Snap:
     def major(self) -> int:
         """10, 11, ..."""
         return self.version[0]
+
+    @property
+    def known(self) -> int:
+        """The version whose operators are known: its own, or the last one before."""
+        return min(self.major, VERSIONS[-1])
 
 
 def find_snap(gpt: Path | None = None) -> Snap:
@@ -111,6 +116,6 @@ def _asked(program: Path, _changed: int) -> Snap:
         said = next((line.strip() for line in text.splitlines() if line.strip()), f"{ended.why}, exit code {ended.exit_code}")
         raise MissingError(f"this gpt does not tell a version of SNAP, but: {said[:200]}", program, _GET)
     version = tuple(map(int, found[1].split(".")))
-    if version[0] < OLDEST:
+    if version[0] < VERSIONS[0]:
         raise MissingError(f"SNAP {found[1]} is too old", program, _GET)
     return Snap(gpt=program, version=version)

@@ -15,11 +15,10 @@ from sarseg.ard.snap.failures import SnapFailed
 from sarseg.errors import InputError
 from sarseg.grid import MapGrid
 from sarseg.raster.archive import Member
-from sarseg.raster.dimap import Dimap, embedded_header, open_bands, parse_dimap
+from sarseg.raster.dimap import Dimap, embedded_header, open_bands, parse_dimap, read_header
 from sarseg.raster.read import Raster, open_raster
 from sarseg.tiles import Window
 
-_MOST_HEADER_BYTES = 64 << 20
 _MOST_SAMPLES = 1 << 24
 _STRIP_ROWS = 64
 _CUT_SHORT = "run it again; a full disk and a process that somebody ended are the usual reasons"
@@ -67,7 +66,7 @@ def remove_output(path: Path) -> None:
 def _bands(path: Path) -> Iterator[_Band]:
     if path.suffix == ".dim":
         file = Member(root=path.parent, name=path.name, size_bytes=path.stat().st_size)
-        header = parse_dimap(file.read(_MOST_HEADER_BYTES), path)
+        header = read_header(file)
         if not any(band.header for band in header.bands):
             return
         grid = header.grid or MapGrid(crs=None, transform=IDENTITY, shape=header.bands[0].shape)

@@ -21,10 +21,5 @@ class Problem:
     parameter: str | None = None
     fatal: bool = False
 
-    @property
-    def silent(self) -> bool:
-        """SNAP takes the graph, and does not what it says."""
-        return not self.fatal
-
     def __str__(self) -> str:
         return f"node {self.node}: {self.message}" if self.node is not None else self.message

@@ -21,11 +21,12 @@ _FORMATS = {
 }  # fmt: skip
 _EGM_DEFAULTS = {"Terrain-Correction": True, "Terrain-Flattening": False, "SAR-Simulation": True, "SARSim-Terrain-Correction": True}
 _NO_EXTERNAL = {"ALOS-Deskewing"}
-_EXTENSIONS: Mapping[str, tuple[str, ...]] = {
+ENDINGS: Mapping[str, tuple[str, ...]] = {
     "BEAM-DIMAP": (".dim",),
     "GeoTIFF": (".tif", ".tiff"),
     "GeoTIFF-BigTIFF": (".tif", ".tiff"),
 }
+"""Of the files of a format; SNAP appends the first one to a name that has none of them."""
 _EXPECTS_BETA0 = {"Calibration", "BandMaths", "BandMerge", "Multilook", "TOPSAR-Deburst", "Subset", "Speckle-Filter", "Terrain-Flattening"}
 """Between Calibration and Terrain-Flattening these, and no other, leave it clear which bands arrive."""
 
@@ -160,11 +161,11 @@ def _format(node: Node, _before: list[Node]) -> Iterator[Problem]:
         yield Problem(
             node=node.id, parameter="formatName", message=f"formatName is '{kind}', a format that SNAP does not write", fatal=True
         )
-    endings = _EXTENSIONS.get(kind)
+    endings = ENDINGS.get(kind)
     if endings is None or not file or placeholders(file):
         return
     suffix = PurePath(file).suffix.lower()
-    known = {ending for group in _EXTENSIONS.values() for ending in group}
+    known = {ending for group in ENDINGS.values() for ending in group}
     if suffix in known and suffix not in endings:
         yield Problem(node=node.id, parameter="file", message=f"the format is {kind}: SNAP writes {file}{endings[0]}")
 
