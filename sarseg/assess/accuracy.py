@@ -16,7 +16,7 @@ from sarseg.labels.resample import Rule, choose_rule, on_grid
 from sarseg.labels.sources import LabelSource, open_labels
 from sarseg.legend import Legend
 from sarseg.metrics import Accuracy, confusion, unscored
-from sarseg.product.folder import write_json
+from sarseg.product.folder import make_parent, write_json
 from sarseg.product.open import open_map
 from sarseg.progress import Progress, silent
 from sarseg.raster.read import open_raster
@@ -79,7 +79,7 @@ class Assessment:
         """JSON at `path`, and beside it, with the same stem, the table as CSV and the matrix as PNG."""
         if path.suffix.lower() in (".csv", ".png"):
             raise UsageError(f"the result is JSON, and {path.suffix} comes beside it", path, "a name that ends in .json")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(path)
         name, constant = self.constant
         write_csv(path.with_suffix(".csv"), [*class_rows(self.accuracy, "map"), *class_rows(constant, f"always {name}")])
         draw_report(path.with_suffix(".png"), self.accuracy, title=path.stem)

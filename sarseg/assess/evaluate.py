@@ -21,7 +21,7 @@ from sarseg.nets.fitting import TrainingPatches, count_pixels, draw_sample, fit
 from sarseg.nets.infer import Forward, make_forward
 from sarseg.nets.modelfile import Model, load_model, normalise
 from sarseg.patches.dataset import Dataset, open_dataset
-from sarseg.product.folder import write_json
+from sarseg.product.folder import make_parent, write_json
 from sarseg.progress import Progress, silent
 from sarseg.tiles import Window
 
@@ -166,7 +166,7 @@ class Evaluation:
 
     def write(self, folder: Path) -> None:
         """evaluation.json, evaluation.csv and confusion.png."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_parent(folder / EVALUATION)
         model = self.methods[0]
         write_csv(folder / TABLE, self.rows())
         draw_report(

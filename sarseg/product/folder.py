@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,11 +50,13 @@ def refuse_foreign(final: Path, mark: str) -> None:
 
 
 def make_parent(final: Path) -> None:
-    """The folder that a new file or folder is to stand in; MissingError when it cannot be made there."""
+    """The folder that a new file or folder is to stand in; MissingError when it cannot be made, or takes no files, as /proc."""
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=final.parent):
+            pass
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingError("no folder can be made here", final.parent, "choose another place for the output") from error
+        raise MissingError("no file or folder can be made here", final.parent, "choose another place for the output") from error
 
 
 @contextmanager
