@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from sarseg.cli.labels import command as labels
 from sarseg.cli.patches import command as patches
-from sarseg.errors import UsageError
+from sarseg.errors import InputError, UsageError
 from sarseg.patches import open_dataset
 
 
@@ -37,6 +37,33 @@ def run(command: object, *words: object) -> str:
     result = CliRunner().invoke(command, [str(word) for word in words], catch_exceptions=False)  # type: ignore[arg-type]
     assert result.exit_code == 0, result.output
     return result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "match"),
+    [
+        (("a_raw.tif", "--like", "a.tif", "-o", "sub/../a_raw.tif"), UsageError, "would take the place of what they are made of"),
+        (("a_raw.tif", "--like", "a.tif", "-o", "a.tif"), UsageError, "would take the place of what they are made of"),
+        (("a_raw.tif", "--like", "a.tif", "-o", "o.tif", "--class-field", "crop"), UsageError, "no vector file, and so no field 'crop'"),
+        (
+            ("a_raw.tif", "--like", "a.tif", "-o", "o.tif", "--remap", "sar6"),
+            InputError,
+            r"no such remap table \[sar6\]: ready are sar5, fnf",
+        ),
+        (
+            ("a_raw.tif", "--like", "a.tif", "-o", "o.tif", "--legend", "fnf5"),
+            UsageError,
+            "fnf5 is no known source and no file: known are fnf3",
+        ),
+    ],
+)
+def test_labels_refuses(words: tuple[str, ...], error: type[Exception], match: str, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(files)
+    (files / "sub").mkdir()
+    before = {path.name: path.read_bytes() for path in files.glob("*.tif")}
+    with pytest.raises(error, match=match):
+        run(labels, *words)
+    assert {path.name: path.read_bytes() for path in files.glob("*.tif")} == before
 
 
 def test_from_labels_to_a_data_set(files: Path) -> None:

@@ -189,6 +189,22 @@ def test_a_folder_of_tiles_is_joined_and_plain_raw_tiles_open(tmp_path: Path) ->
         open_sources(tmp_path, None, None, LabelOptions(remap="fnf"))
 
 
+def test_a_header_without_its_raster_says_so(tmp_path: Path) -> None:
+    data = np.ones((45, 45), np.uint8)
+    name = "S16W150_16_C_F02DAR"
+    for end, content in raw_fnf(data).items():
+        (tmp_path / f"{name}{end}").write_bytes(content)
+    (tmp_path / name).unlink()
+    says = rf"only the header {name}\.hdr is there, not its raster \[.*/{name}\]: give the raster"
+    for given in (f"{name}.hdr", name):
+        with pytest.raises(InputError, match=says):
+            open_sources(tmp_path / given)
+    with pytest.raises(InputError, match=r"no such file \[.*/absent\.hdr\]"):
+        open_sources(tmp_path / "absent.hdr")
+    with pytest.raises(InputError, match="holds no class raster"):
+        open_sources(tmp_path)
+
+
 def test_other_products_by_their_names(tmp_path: Path) -> None:
     lc100 = tif(
         tmp_path / "PROBAV_LC100_global_v3.0.1_2019-nrt_Discrete-Classification-map.tif",

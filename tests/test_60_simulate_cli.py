@@ -50,6 +50,8 @@ def test_same_command_same_bytes(tmp_path: Path) -> None:
     [
         (("--landcover", "x.tif"), UsageError, "land cover without heights"),
         (("--window", "0", "0", "5", "5"), UsageError, "window without a template"),
+        (("--template", "t.zip", "--pass", "descending"), UsageError, "--pass without effect beside --template"),
+        (("--landscape", "nowhere", "--relief", "5"), UsageError, "--relief without effect beside --landscape"),
         (("--landscape", "nowhere"), InputError, "not a landscape"),
         (("--template", "nowhere.zip", "--size", "32"), InputError, "no such template"),
         (("--centre", "10", "83", "--size", "32"), InputError, "no Sentinel-1 orbit"),

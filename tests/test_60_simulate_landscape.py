@@ -170,6 +170,14 @@ def test_given_heights_become_ellipsoidal(shared: Path) -> None:
         read_terrain(dem, Path("nowhere.tif"))
 
 
+def test_a_dem_of_a_whole_country_is_refused_before_the_memory_is_full(tmp_path: Path) -> None:
+    profile = {"driver": "GTiff", "height": 12, "width": 12, "count": 1, "dtype": "float32", "crs": CRS.from_epsg(4979)}
+    with rasterio.open(tmp_path / "dem.tif", "w", **profile, transform=rasterio.Affine(0.1, 0, 11, 0, -0.1, 48)) as file:
+        file.write(np.ones((1, 12, 12), np.float32))
+    with pytest.raises(InputError, match=r"pixels of 10 m on the whole DEM \[.*dem\.tif\]: cut the DEM to at most 8192 pixels"):
+        make_landscape(LandscapeOptions(dem=tmp_path / "dem.tif"))
+
+
 def test_ellipsoidal_heights_stay(tmp_path: Path) -> None:
     path = tmp_path / "dem.tif"
     heights = np.arange(42, dtype=np.float32).reshape(6, 7)

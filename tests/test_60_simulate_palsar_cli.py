@@ -20,8 +20,8 @@ from sarseg.simulate.palsar_modes import PalsarOptions
 
 def test_a_zip_beside_its_truth_and_a_second_look(tmp_path: Path) -> None:
     """JSON names the files; the zip opens in place; a second run sees the same landscape and leaves it as it is."""
-    words = ["palsar", "-o", str(tmp_path), "--size", "64", "--json"]
-    result = CliRunner().invoke(command, [*words, "--mission", "alos1", "--level", "1.1", "--zip"], catch_exceptions=False)
+    words = ["palsar", "-o", str(tmp_path), "--json"]
+    result = CliRunner().invoke(command, [*words, "--size", "64", "--mission", "alos1", "--level", "1.1", "--zip"], catch_exceptions=False)
     assert result.exit_code == 0
     paths = {name: Path(path) for name, path in json.loads(result.stdout).items()}
     assert all(path.is_file() for path in paths.values())
@@ -53,7 +53,18 @@ def test_a_zip_beside_its_truth_and_a_second_look(tmp_path: Path) -> None:
         (["--centre", "nan", "48"], 2, "longitude"),
         (["--relief", "nan"], 2, "relief 0 to 9000"),
         (["--relief", "1e9"], 2, "0.0<=x<=9000.0"),
-        (["--landcover", "cover.tif"], 2, "heights"),
+        (["--landcover", "cover.tif"], 2, "land cover without heights"),
+        (["--geoid", "geoid.tif"], 2, "a geoid without heights"),
+        (["--landscape", ".", "--size", "64"], 2, "--size without effect beside --landscape"),
+        (
+            ["--landscape", ".", "--centre", "11", "48", "--variation", "none"],
+            2,
+            "--centre and --variation without effect beside --landscape",
+        ),
+        (["--landscape", ".", "--dem", "dem.tif"], 2, "--dem without effect beside --landscape"),
+        (["--dem", "dem.tif", "--relief", "10", "--field", "5"], 2, "--relief without effect beside --dem"),
+        (["--dem", "dem.tif", "--landcover", "cover.tif", "--field", "5"], 2, "--field without effect beside --landcover"),
+        (["--slope", "20", "--relief", "10"], 2, "--relief without effect beside --slope"),
     ],
 )
 def test_wrong_use_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str], words: list[str], code: int, says: str) -> None:

@@ -458,6 +458,78 @@ def test_beta0_for_flattening():
     assert found(chain(READ, FLATTEN.replace('"Cal"', '"Read"'), WRITE)) == []  # of a product that may hold beta0
 
 
+TO_MAP = node("Map", "Terrain-Correction", "Read", SRTM)
+TO_LOOKS = node("Op", "Multilook", "Read", "<nRgLooks>2</nRgLooks><nAzLooks>{}</nAzLooks><grSquarePixel>false</grSquarePixel>")
+
+
+@pytest.mark.parametrize("operator", ["Multilook", "Terrain-Flattening", "Terrain-Correction"])
+def test_radar_operators_after_the_map(operator):
+    """SNAP: "Source product should not be map projected."."""
+    last = node("Op", operator, "Map", "" if operator == "Multilook" else SRTM)
+    for to_map in (TO_MAP, node("Map", "Reproject", "Read", "<crs>EPSG:32633</crs>"), node("Map", "Ellipsoid-Correction-GG", "Read")):
+        assert [problem for problem in found(chain(READ, to_map, last, WRITE)) if problem[2]] == [("Op", None, True)]
+        between = node("Filter", "Speckle-Filter", "Map", SPECKLE)
+        assert ("Op", None, True) in found(chain(READ, to_map, between, last.replace('"Map"', '"Filter"'), WRITE))
+    assert not any(fatal for _, _, fatal in found(chain(READ, TO_MAP, node("Op", "Speckle-Filter", "Map", SPECKLE), WRITE)))
+
+
+@pytest.mark.parametrize("operator", ["Multilook", "Terrain-Correction"])
+def test_bursts_are_joined_first(operator):
+    """SNAP: "Source product should first be deburst."."""
+    split = node("Split", "TOPSAR-Split", "Read", "<subswath>IW1</subswath>")
+    last = node("Op", operator, "Split", "" if operator == "Multilook" else SRTM)
+    assert found(chain(READ, split, last, WRITE)) == [("Op", None, True)]
+    joined = node("Joined", "TOPSAR-Deburst", "Split")
+    assert found(chain(READ, split, joined, last.replace('"Split"', '"Joined"'), WRITE)) == []
+
+
+@pytest.mark.parametrize(
+    ("looks", "words"), [("2", "0.5 of these"), ("5", "2 of these"), ("1", ""), ("${looks}", ""), ("", ""), ("9" * 5000, "")]
+)
+def test_times_of_averaged_lines(looks, words):
+    """First line's time + (n - 1) / 2, last line's as it was."""
+    text = chain(READ, TO_LOOKS.replace("{}", looks), TO_MAP.replace("Read", "Op"), WRITE.replace('"Op"', '"Map"'))
+    problems = [problem for problem in check_graph(text, 13) if "keeps the last one" in problem.message]
+    assert [(problem.node, problem.parameter, problem.fatal) for problem in problems] == [("Op", "nAzLooks", False)] * bool(words)
+    assert all(words in problem.message for problem in problems)
+    if words:
+        assert found(text.replace('"Graph"', '"alos"')) == []  # sarseg's own: the engine says it, in metres
+    assert not any(
+        "keeps the last one" in problem.message for problem in check_graph(chain(READ, TO_LOOKS.replace("{}", looks), WRITE), 13)
+    )
+
+
+@pytest.mark.parametrize(("flag", "wrong"), [("true", False), ("TRUE", False), ("${c}", False), ("false", True), (None, True)])
+def test_alos_stays_complex_until_it_is_flattened(flag, wrong):
+    given = "" if flag is None else f"<outputImageInComplex>{flag}</outputImageInComplex>"
+    deskew, calibration = node("Deskew", "ALOS-Deskewing", "Read", SRTM), node("Cal", "Calibration", "Deskew", given)
+    band = "<targetBand><name>Beta0_HH</name><type>float32</type><expression>1</expression></targetBand>"
+    maths = node("Maths", "BandMaths", "Cal", f"<targetBands>{band}</targetBands>")
+    merged = node("Merged", "BandMerge", "Cal").replace("</sources>", '<sourceProduct.1 refid="Maths"/></sources>')
+    flatten = FLATTEN.replace('"Cal"', '"Merged"')
+    other = calibration.replace('"Deskew"', '"Read"')
+    for text, told in (
+        (chain(READ, deskew, calibration, maths, merged, flatten, WRITE), wrong),
+        (chain(READ, other, maths, merged, flatten, WRITE), False),
+    ):
+        problems = [problem for problem in check_graph(text, 13) if "too dark" in problem.message]
+        assert [(problem.node, problem.fatal) for problem in problems] == [("Op", False)] * told
+
+
+@pytest.mark.parametrize(
+    ("metres", "degrees", "wrong"),
+    [
+        ("10.0", "8.983152841195215E-5", False), ("20.0", "8.983152841195215E-5", True), ("0.0", "1.0E-4", False), ("10.0", "", False),
+        ("10.0", "8.9998E-5", False), ("${m}", "1.0E-4", False), ("10.0", "0.0", False),
+    ],
+)  # fmt: skip
+def test_the_two_spacings_agree(metres, degrees, wrong):
+    """The first pair is SNAP's own."""
+    given = f"<pixelSpacingInMeter>{metres}</pixelSpacingInMeter><pixelSpacingInDegree>{degrees}</pixelSpacingInDegree>"
+    problems = [problem for problem in check_graph(one("Terrain-Correction", SRTM + given), 13) if "differ" in problem.message]
+    assert [(problem.parameter, problem.fatal) for problem in problems] == [("pixelSpacingInDegree", False)] * wrong
+
+
 def test_noise_after_slices_are_joined():
     text = chain(READ, node("Join", "SliceAssembly", "Read"), node("Op", "ThermalNoiseRemoval", "Join"), WRITE)
     assert silent(text) == [("Op", None)]

@@ -69,10 +69,17 @@ ALL = [(mission, level, radiometry) for (mission, level, _), radiometry in produ
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(("mission", "level", "radiometry"), ALL)
 @pytest.mark.parametrize(
-    "more", [{}, {"region": "", "orbit_type": "", "denoised": ""}, {"ipf": "2.84", "range_looks": "4", "azimuth_looks": "2"}]
-)
+    "more",
+    [
+        {}, {"region": "", "orbit_type": "", "denoised": ""}, {"ipf": "2.84", "range_looks": "4", "azimuth_looks": "2"},
+        {"range_looks": "2", "azimuth_looks": "3", "columns": "4000", "lines": "6000"},
+    ],
+)  # fmt: skip
 def test_every_graph_is_valid_for_every_version(mission, level, radiometry, version, more):
-    """No problem at all, neither one that SNAP says nor one that it is silent about; another reader of graphs agrees."""
+    """No problem, neither one that SNAP says nor one that it is silent about; another reader of graphs agrees.
+
+    That averaged lines end too late is not said of these graphs: the product's warnings tell it with its size.
+    """
     root = make(mission, level, radiometry, version, **more)
     text = ET.tostring(root, encoding="unicode")
     assert check_graph(text, version) == []
@@ -97,6 +104,10 @@ def test_the_files_are_graphs_as_they_stand(name):
         "dem_nodata": "-32768.0",
         "range_looks": "4",
         "azimuth_looks": "1",
+        "columns": "4000",
+        "lines": "6000",
+        "complex": "true",
+        "sigma0": "(i_VV * i_VV + q_VV * q_VV)",
     }
     values = {key: value for key, value in {**VALUES, **made}.items() if key in placeholders(text)}
     for version in VERSIONS:
@@ -137,9 +148,10 @@ def test_the_chains():
     slc = [*(step for step in noise if step != "Remove-GRD-Border-Noise"), "TOPSAR-Deburst"]
     looks = {"range_looks": "4", "azimuth_looks": "1"}
     assert chain_to(make("S1A", "SLC", "gamma0", **looks)) == [*slc, "BandMerge", "Multilook", *end]
-    assert chain_to(make("S1A", "SLC", "gamma0-rtc", **looks)) == [*slc, "Multilook", "Terrain-Flattening", "BandMerge", *end]
+    assert chain_to(make("S1A", "SLC", "gamma0-rtc", **looks)) == [*slc, "BandMerge", "Multilook", "Terrain-Flattening", "BandMerge", *end]
     alos = ["Read", "ALOS-Deskewing", "Calibration", "BandMerge", "Multilook"]
     assert chain_to(make("ALOS", "L1.1", "gamma0", **looks)) == [*alos, *end]
+    assert chain_to(make("ALOS", "L1.1", "sigma0", **looks)) == [step for step in alos if step != "BandMerge"] + end
     assert chain_to(make("ALOS", "L1.1", "gamma0-rtc", **looks)) == [*alos, "Terrain-Flattening", *end]
     assert chain_to(make("ALOS2", "L1.5R", "gamma0-rtc")) == ["Read", "Calibration", "BandMerge", "Terrain-Flattening", *end]
 
@@ -174,7 +186,7 @@ def test_only_alos_1_level_1_1_is_deskewed():
 def evaluate(expression: str, names: dict[str, object]) -> np.ndarray:
     """What SNAP's band arithmetic makes of `condition ? value : value`, in numpy."""
     text = expression.strip()
-    if text.startswith("(") and text.endswith(")"):
+    if text.startswith("(") and text.endswith(")") and "?" in text:
         text = text[1:-1]
     condition, question, rest = text.partition("?")
     if not question:
@@ -264,16 +276,107 @@ def test_floors_of_real_snap(shared):
     assert (by_13[:200, :200] >= by_14).all()
 
 
-def test_gamma0_and_beta0_of_alos_come_from_the_angle():
+@pytest.mark.parametrize(
+    ("level", "radiometry"), [("L1.1", "gamma0"), ("L1.1", "gamma0-rtc"), ("L1.5R", "gamma0"), ("L1.5R", "gamma0-rtc")]
+)
+def test_gamma0_and_beta0_of_alos_come_from_the_angle(level, radiometry):
     """gamma0 = sigma0 / cos, beta0 = sigma0 / sin of the ellipsoid's incidence angle, 0 stays 0."""
-    angle = np.radians(38.7)
-    for radiometry, name, divisor in (("gamma0", "Gamma0_HH", np.cos(angle)), ("gamma0-rtc", "Beta0_HH", np.sin(angle))):
-        expression = bands(make("ALOS2", "L1.1", radiometry))[name]
-        for sigma0 in (0.0, 0.25):
-            made = evaluate(expression, {"Sigma0_HH": sigma0, "incident_angle": 38.7})
-            assert float(made) == pytest.approx(sigma0 / divisor, rel=1e-12)
-        with np.errstate(divide="ignore"):  # without an angle the result would be sigma0, or infinite
-            assert float(evaluate(expression, {"Sigma0_HH": np.float64(0.25), "incident_angle": 0.0})) == 0.0
+    root = make("ALOS2", level, radiometry)
+    name, divisor = {"gamma0": ("Gamma0_HH", np.cos), "gamma0-rtc": ("Beta0_HH", np.sin)}[radiometry]
+    expression, angle = bands(root)[name], np.radians(38.7)
+    for amplitude in (0.0, 0.5):
+        calibrated = calibrated_bands(root, level, "HH", amplitude * np.exp(0.7j))
+        made = evaluate(expression, {**calibrated, "incident_angle": 38.7})
+        assert float(made) == pytest.approx(amplitude**2 / divisor(angle), rel=1e-12)
+        with np.errstate(divide="ignore", invalid="ignore"):  # without an angle the result would be sigma0, or infinite
+            assert float(evaluate(expression, {**calibrated, "incident_angle": 0.0})) == 0.0
+
+
+def calibrated_bands(root: ET.Element, level: str, polarisation: str, value: complex) -> dict[str, np.float64]:
+    """What SNAP's Calibration makes of PALSAR: of level 1.1 i and q when it shall stay complex, else the power."""
+    stays_complex = parameters(root, "Calibration").get("outputImageInComplex") == "true" and level == "L1.1"
+    if stays_complex:
+        return {f"i_{polarisation}": np.float64(value.real), f"q_{polarisation}": np.float64(value.imag)}
+    return {f"Sigma0_{polarisation}": np.float64(abs(value) ** 2)}
+
+
+@pytest.mark.parametrize("mission", ["ALOS", "ALOS2"])
+def test_slant_range_is_flattened_as_slant_range(mission):
+    """SNAP's Terrain-Flattening scales by the slope of ground range when an image is not COMPLEX and has its coefficients.
+
+    SNAP's reader makes these for every PALSAR product that is not geocoded; its Calibration calls an image DETECTED that it does not
+    leave complex; nothing between the two says otherwise, Multilook unless it makes intensities.
+    """
+    for level, in_ground_range in (("L1.1", False), ("L1.5R", True)):
+        root = make(mission, level, "gamma0-rtc", range_looks="2", azimuth_looks="4")
+        kind = "COMPLEX" if level == "L1.1" else "DETECTED"
+        if parameters(root, "Calibration").get("outputImageInComplex") != "true":
+            kind = "DETECTED"
+        assert parameters(root, "Multilook")["outputIntensity"] == "false"
+        assert ("COMPLEX" not in kind) == in_ground_range
+
+
+@pytest.mark.parametrize(("mission", "level", "radiometry"), ALL)
+@pytest.mark.parametrize("more", [{}, {"range_looks": "4", "azimuth_looks": "2", "columns": "40", "lines": "60"}, {"denoised": "VV"}])
+def test_computed_bands_are_only_merged(mission, level, radiometry, more):
+    """BandMaths may leave its product's tie points empty: another product's must count wherever SNAP needs a place or an angle."""
+    if more.get("denoised") and not mission.startswith("S1"):
+        return
+    by_id = nodes(make(mission, level, radiometry, **more))
+    maths = {name for name, node in by_id.items() if operator_of(node) == "BandMaths"}
+    for node in by_id.values():
+        for number, source in enumerate(node.iterfind("sources/*")):
+            if source.get("refid") in maths:
+                assert (operator_of(node), number) == ("BandMerge", 1)
+        if operator_of(node) == "BandMerge":
+            assert len(node.findall("sources/*")) == 2
+
+
+# Averaged lines: first and last line's time, number of lines, of an image whose lines are 1 apart
+
+
+def subset_times(first: float, last: float, lines: int, region: str) -> tuple[float, float, int]:
+    """SNAP's Subset: by the interval that the two times and the lines give."""
+    step, (_, row, _, rows) = (last - first) / (lines - 1), map(int, region.split(","))
+    return first + row * step, first + (row + rows - 1) * step, rows
+
+
+def test_a_cut_changes_times_as_in_real_snap(shared):
+    """A product of 120 lines that SNAP 13 cut out of 16705, from line 7900 on."""
+    found = re.findall(
+        r'name="(\w+_line_time)"[^>]*>[^<]*:(\d\d\.\d+)<', (shared / "data/snap_reference/products/radar.dim").read_text("latin-1")
+    )
+    cut, whole = ({name: float(seconds) for name, seconds in part} for part in (found[:2], found[2:4]))
+    made = subset_times(whole["first_line_time"], whole["last_line_time"], 16705, "21950,7900,160,120")
+    assert made == pytest.approx((cut["first_line_time"], cut["last_line_time"], 120), abs=2e-6)
+
+
+@pytest.mark.parametrize(("lines", "looks"), [(18432, 4), (18432, 5), (18435, 4), (999, 2), (1000, 1)])
+@pytest.mark.parametrize(("mission", "level", "radiometry"), [one for one in ALL if one[1] in ("L1.1", "SLC")])
+def test_only_whole_looks_are_averaged(mission, level, radiometry, lines, looks):
+    """By SNAP's rules pixels at the scene's end lie (n - 1) / 2 lines too far along the track, plus the lines that fill no look."""
+    given = {"range_looks": "2", "azimuth_looks": str(looks), "columns": "4000", "lines": str(lines // looks * looks)}
+    for cut in (True, False):
+        root = make(mission, level, radiometry, **(given if cut else given | {"columns": "", "lines": ""}), region="")
+        times = 0.0, lines - 1.0, lines
+        subset = [one.findtext("parameters/region") or "" for one in root.iter("node") if operator_of(one) == "Subset"]
+        assert len(subset) == (cut and looks > 1)
+        if subset:
+            assert subset[0].startswith("0,0,")  # nothing in near range
+            times = subset_times(*times, subset[0])
+        first, last, rows = times[0] + (looks - 1) / 2, times[1], times[2] // looks  # Multilook
+        taken = first + np.arange(rows) * (last - first) / (rows - 1)  # Terrain-Correction
+        true = (looks - 1) / 2 + np.arange(rows) * looks
+        assert taken[0] == true[0]
+        left_over = 0 if cut else lines % looks
+        assert taken[-1] - true[-1] == pytest.approx((looks - 1) / 2 + left_over, abs=1e-9)
+
+
+def test_lines_are_cut_right_before_they_are_averaged():
+    steps = chain_to(make("ALOS", "L1.1", "gamma0-rtc", range_looks="2", azimuth_looks="4", columns="40", lines="80"))
+    at = steps.index("Multilook")
+    assert steps[at - 2 : at + 2] == ["BandMerge", "Subset", "Multilook", "Terrain-Flattening"]
+    assert "Subset" not in steps[: at - 1]
 
 
 @pytest.mark.parametrize(("mission", "level", "radiometry"), [one for one in ALL if one[0].startswith("S1") or one[2] != "sigma0"])
@@ -358,6 +461,12 @@ def test_values_that_are_missing_unknown_or_wrong():
         values = {name: value for name, value in {**GRD, **changes}.items() if value is not None}
         with pytest.raises(UsageError, match=message):
             graph_text(path, values, 13)
+    flattened = {name: value for name, value in GRD.items() if name not in ("denoised", "orbit_type")}
+    for level in ("", "L1.5G", "GRDH"):
+        with pytest.raises(UsageError, match=r"no value for level \[alos_rtc.xml\]"):
+            graph_text(packaged_graph("alos_rtc"), {**flattened, "level": level}, 13)
+    with pytest.raises(UsageError, match="has no complex"):
+        graph_text(packaged_graph("alos_rtc"), {**flattened, "level": "L1.1", "complex": "false"}, 13)
 
 
 @pytest.mark.parametrize("path", ["/data/a & b/<x>.zip", "/data/$HOME/${x}/a.zip", "/data/\N{LATIN SMALL LETTER U WITH DIAERESIS} '\".zip"])

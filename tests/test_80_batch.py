@@ -25,7 +25,8 @@ from sarseg.batch.config import packaged_pipeline, read_pipeline
 from sarseg.batch.downloads import find_downloads
 from sarseg.batch.run import Outcome, run_pipeline
 from sarseg.batch.state import Ledger, Step, only_run
-from sarseg.errors import InputError, UsageError
+from sarseg.cli.main import run as sarseg
+from sarseg.errors import InputError, MissingError, UsageError
 from sarseg.product.open import open_product
 
 STEPS = ("preprocess", "labels", "patches", "train", "predict", "mosaic", "assess")
@@ -76,9 +77,11 @@ class Miniature:
         name = scene.name.partition(".")[0]
         return self._publish("preprocess", out / f"{name}_{options.radiometry}", *dem, options, name=name)
 
-    def preprocess_snap(self, scene: Path, out: Path, *, dem: list[Path], options: Any, progress: Any) -> Path:
+    def preprocess_snap(self, scene: Path, out: Path, *, dem: list[Path], options: Any, snap_options: Any, progress: Any) -> Path:
         name = scene.name.partition(".")[0]
-        return self._publish("snap", out / f"{name}_{options.radiometry}", *dem, options, name=name)
+        return self._publish(
+            "snap", out / f"{name}_{options.radiometry}{'-rtc' if snap_options.flattened else ''}", *dem, options, name=name
+        )
 
     def label_product(self, source: Path, like: Path, out: Path, options: Any, *, legend: Any, progress: Any) -> Path:
         return self._publish("labels", out, source, like, name=f"labels {out.stem}")
@@ -232,6 +235,26 @@ def test_the_other_engine_does_every_scene_anew(install: Callable[..., Miniature
     assert [call for call in steps.calls if call[0] in ("preprocess", "snap")] == [("snap", "A"), ("snap", "B")]
 
 
+def test_snap_flattens_in_the_words_of_the_command_line(install: Callable[..., Miniature], downloads: Path, tmp_path: Path) -> None:
+    """Scenes that were done as gamma0 are done anew; nothing but the names and the engine's options differs."""
+    (downloads / "line.yaml").write_text(PIPELINE + "engine: snap\n")
+    install()
+    run(downloads, tmp_path / "out")
+    flattened = PIPELINE.replace("gamma0", "gamma0-rtc")
+    (downloads / "line.yaml").write_text(flattened + "engine: snap\n")
+    steps = install()
+    outcome = run(downloads, tmp_path / "out")
+    assert [call for call in steps.calls if call[0] == "snap"] == [("snap", "A"), ("snap", "B")]
+    assert [path.name for path in outcome.products] == ["A_gamma0-rtc", "B_gamma0-rtc"]
+    assert install().calls == []
+    said = json.loads((tmp_path / "out" / "state" / "A" / "preprocess.json").read_text())["options"]
+    assert (said["engine"], said["radiometry"]) == ("snap", "gamma0-rtc")
+    for engine in ("", "engine: native\n"):
+        (downloads / "line.yaml").write_text(flattened + engine)
+        with pytest.raises(UsageError, match=r"preprocess_radiometry: gamma0-rtc is for SNAP \[.*/line\.yaml\]: add `engine: snap`"):
+            read_pipeline(downloads / "line.yaml")
+
+
 def test_a_failed_scene_does_not_stop_the_others(install: Callable[..., Miniature], downloads: Path, tmp_path: Path) -> None:
     install(broken={"A": InputError("truncated", "A.SAFE")})
     outcome = run(downloads, tmp_path / "out")
@@ -244,34 +267,49 @@ def test_a_failed_scene_does_not_stop_the_others(install: Callable[..., Miniatur
     assert ("preprocess", "B") not in mended.calls
 
 
-def test_when_all_scenes_fail_the_first_error_is_raised(install: Callable[..., Miniature], downloads: Path, tmp_path: Path) -> None:
-    install(broken={"A": InputError("first"), "B": OSError("second")})
-    with pytest.raises(InputError, match="first"):
-        run(downloads, tmp_path / "out")
+def test_when_all_scenes_fail_every_error_is_told_once(
+    install: Callable[..., Miniature], downloads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(broken={"A": OSError("first"), "B": InputError("second", "B.zip")})
+    assert sarseg(["--quiet", "run", str(downloads / "line.yaml"), "--input", str(downloads), "-o", str(tmp_path / "out")]) == 3
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines() == ["sarseg: error: A: first", "sarseg: error: second [B.zip]"]
 
 
-def test_a_scene_without_labels_is_mapped_all_the_same(install: Callable[..., Miniature], downloads: Path, tmp_path: Path) -> None:
+def test_a_scene_without_labels_is_mapped_all_the_same(
+    install: Callable[..., Miniature], downloads: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     install(broken={"labels A": InputError("the labels do not reach it")})
     outcome = run(downloads, tmp_path / "out")
     assert outcome.scenes == ("A", "B")
     assert not outcome.failed
     install(broken={"labels A": InputError("nor A"), "labels B": InputError("nor B")})
-    with pytest.raises(InputError, match="nor A"):
+    caplog.clear()
+    with pytest.raises(InputError, match="nor B"):
         run(downloads, tmp_path / "out2")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == ["A is not trained on: nor A"]
 
 
 def test_the_command_ends_with_5_and_the_list(
     install: Callable[..., Miniature], downloads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from sarseg.cli.main import run as sarseg
-
     install(broken={"predict B": InputError("odd", "B")})
     words = ["--quiet", "run", str(downloads / "line.yaml"), "--input", str(downloads), "-o", str(tmp_path / "out"), "--json"]
     assert sarseg(words) == 5
     said = capsys.readouterr()
     assert json.loads(said.out)["failed"] == {"B": "odd [B]"}
     assert json.loads(said.out)["scenes"] == ["A"]
-    assert "sarseg: error: 1 of 2 scenes failed: B: see the messages above" in said.err
+    first, last = said.err.splitlines()
+    assert first == "sarseg: error: B: odd [B]"
+    assert last.startswith("sarseg: error: 1 of 2 scenes is not in the map: B (odd): see above")
+    shutil.rmtree(tmp_path / "out")
+    for name in "CDEF":
+        (downloads / f"{name}.SAFE").mkdir()
+    install(broken=dict.fromkeys("BCDEF", ValueError("odd")))
+    assert sarseg(words) == 5
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "5 of 6 scenes are not in the map: B (ValueError: odd), C (ValueError: odd), D (ValueError: odd) and 2 more: " in last
 
 
 def test_two_runs_on_one_folder(downloads: Path, tmp_path: Path) -> None:
@@ -279,6 +317,43 @@ def test_two_runs_on_one_folder(downloads: Path, tmp_path: Path) -> None:
         run(downloads, tmp_path / "out")
     with only_run(tmp_path / "out"):
         pass
+
+
+def test_a_folder_that_takes_no_results(install: Callable[..., Miniature], downloads: Path) -> None:
+    """The downloads themselves, whose truth.tif the line's own would replace; and a place without files."""
+    install()
+    with pytest.raises(UsageError, match="input and output are one folder"):
+        run(downloads, downloads / ".." / downloads.name)
+    for place in (Path("/proc"), Path("/proc/x")):
+        with pytest.raises(MissingError, match="no file or folder can be made here"):
+            run(downloads, place)
+
+
+@pytest.mark.parametrize(("truth", "field"), [("ESA_WorldCover_10m_2021_v200_N48E009_Map.tif", None), ("others.gpkg", "crop")])
+def test_what_is_told_of_the_labels_is_not_told_of_another_truth(
+    truth: str,
+    field: str | None,
+    install: Callable[..., Miniature],
+    downloads: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A vector's class field goes to a truth that is a vector too, and not to a raster."""
+    told = {}
+
+    def label_product(source: Path, like: Path, out: Path, options: Any, **_: Any) -> None:
+        told[source.name] = (options.class_field, options.year)
+        out.parent.mkdir(exist_ok=True)
+        out.touch()
+
+    for name in ("fields.gpkg", truth):
+        (downloads / name).touch()
+    text = PIPELINE.replace("truth.tif", "fields.gpkg")
+    (downloads / "line.yaml").write_text(f"{text}labels_class_field: crop\nlabels_year: 2019\ntruth: {truth}\n")
+    install()
+    monkeypatch.setattr("sarseg.labels.resample.label_product", label_product)
+    run(downloads, tmp_path / "out")
+    assert told == {"fields.gpkg": ("crop", 2019), truth: (field, None)}
 
 
 def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path) -> None:
@@ -448,7 +523,8 @@ def test_tiles_of_two_years_are_told_before_they_are_unpacked(install: Callable[
     folder = tmp_path / "tiles"
     for year in (10, 17):
         tile(folder, f"N23W162_{year}_MOS_F02DAR.tar.gz")
-    (folder / "line.yaml").write_text(PIPELINE)
+    (folder / "line.yaml").write_text(PIPELINE.replace("dem: [dem.tif]\n", ""))
+    (folder / "truth.tif").touch()
     install()
     with pytest.raises(InputError, match=r"of the years 2010, 2017 lie together \[.*/tiles\]: give each year a folder"):
         run(folder, tmp_path / "out")
@@ -471,6 +547,28 @@ def test_a_scene_asks_for_heights_before_anything_is_done(install: Callable[...,
     with pytest.raises(UsageError, match=r"no `dem`, which A\.SAFE needs"):
         run(downloads, tmp_path / "out")
     assert steps.calls == []
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "says"),
+    [
+        ("train_batch: 0", UsageError, r"batch is 0 \[.*line\.yaml, train\]"),
+        ("predict_threads: 0", UsageError, r"line\.yaml, predict\]"),
+        ("legend: no.yaml", InputError, r"no\.yaml"),
+        ("truth: no.tif", InputError, r"no such file, which the pipeline names \[.*/downloads/no\.tif\]: relative paths count"),
+        ("preprocess_orbit: no.EOF", InputError, r"no such file, which the pipeline names \[.*/downloads/no\.EOF\]"),
+        ("labels_remap: no.yaml", InputError, r"no such file, which the pipeline names \[.*/downloads/no\.yaml\]"),
+    ],
+)
+def test_what_a_late_step_would_refuse_is_refused_before_anything_is_done(
+    line: str, error: type[Exception], says: str, install: Callable[..., Miniature], downloads: Path, tmp_path: Path
+) -> None:
+    (downloads / "line.yaml").write_text(f"{PIPELINE}{line}\n")
+    steps = install()
+    with pytest.raises(error, match=says):
+        run(downloads, tmp_path / "out")
+    assert steps.calls == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_step_that_publishes_nothing_is_our_bug(tmp_path: Path) -> None:

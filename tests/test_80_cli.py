@@ -99,6 +99,8 @@ def test_wrong_use_is_one_line_and_2(args: list[str], says: str) -> None:
         (OSError(errno.EROFS, "Read-only file system", "out"), 4, "no permission [out]: change"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a.tif/x"), 3, "the path cannot be used: not a directory [a.tif/x]: choose"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", ".partial-x", None, "x"), 3, "the path cannot be used: is a directory [x]"),
+        (OSError(errno.EIO, "Input/output error"), 3, "the path cannot be used: input/output error: choose another one"),
+        (OSError(errno.ELOOP, "Too many levels of symbolic links", "a.tif"), 3, "the path cannot be used: too many levels of sym"),
         (FileExistsError(errno.EEXIST, "File exists", "a.tif"), 3, "the path cannot be used: file exists [a.tif]"),
         (ValueError("PROJ: Cannot find proj.db"), 4, "PROJ's database proj.db is not found: unset PROJ_DATA"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 4, "the memory is full"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,6 +120,37 @@ def test_info_of_folders_that_are_not_ours(tmp_path: Path, pairs: Path, capsys: 
     assert "--resume" in capsys.readouterr().out
 
 
+def test_info_leads_on_from_a_folder_of_downloads(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The path that the hint names is one that info describes."""
+    real = shared / "data"
+    scenes = sorted((real / "s1_grd_metadata").glob("S1A_IW_GRDH_1SDV_2015*.zip"))
+    for count in (1, 2):
+        (tmp_path / "scenes").mkdir(exist_ok=True)
+        (tmp_path / "scenes" / scenes[count].name).symlink_to(scenes[count])
+        line = told(capsys, 3, "info", tmp_path / "scenes")
+        assert ("it holds one download: give ", "it holds 2 downloads: give one, such as ")[count - 1] in line
+        named = line.partition("give ")[2].removeprefix("one, such as ").partition(";")[0]
+        assert run(["info", named]) == 0
+        assert "kind:              scene" in capsys.readouterr().out
+    (tmp_path / "scenes" / "unpacked.SAFE").mkdir()
+    assert "it holds 3 downloads" in told(capsys, 3, "info", tmp_path / "scenes")
+    for folder, ending in (("alos2_ceos_l15", ".zip"), ("s1_grd_rome", ".SAFE")):
+        line = told(capsys, 3, "info", real / folder)
+        assert "it holds one download: give " in line
+        assert line.endswith(ending)
+
+
+def test_info_leads_on_from_labels(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("jaxa_fnf", "worldcover"):
+        assert "it holds labels: `sarseg labels` puts them on a product's grid" in told(capsys, 3, "info", shared / "data" / name)
+    packed = next((shared / "data/jaxa_fnf").glob("*.tar.gz"))
+    assert "holds labels, and is no scene and no product" in told(capsys, 3, "info", packed)
+    with zipfile.ZipFile(tmp_path / "N05W060_17_FNF_F02DAR.zip", "w") as archive:
+        archive.writestr("N05W060_17_C_F02DAR.tif", b"")
+    assert "holds labels" in told(capsys, 3, "info", tmp_path / "N05W060_17_FNF_F02DAR.zip")
+    assert "labels" not in told(capsys, 3, "info", shared / "data/orbits").partition("it holds")[2]
+
+
 def test_predict_says_what_a_folder_is_instead_of_a_product(
     model: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,6 +169,14 @@ def test_predict_says_what_a_folder_is_instead_of_a_product(
     assert run(["--quiet", "predict", str(model), str(pairs / "images/0.png"), "-o", str(tmp_path / "out")]) == 0
     capsys.readouterr()
     assert "is no product but a map" in refused(tmp_path / "out/0")
+    folder = tmp_path / "out/0"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert "would take the place of one of its maps" in told(capsys, 2, "mosaic", folder, "-o", tmp_path / "out/../out/0")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    for words in (("mosaic", tmp_path / "out", "-o", tmp_path / "maps"), ("assess", tmp_path / "out", "--truth", folder)):
+        assert "is no map: it has no landcover.tif" in told(capsys, 3, *words)
+    assert "1<=x<=1024" in told(capsys, 2, "predict", model, pairs / "images/0.png", "-o", tmp_path / "maps", "--threads", 100_000)
+    assert "--steps and --epochs both say how long" in told(capsys, 2, "train", pairs, "-o", tmp_path / "m", "--steps", 9, "--epochs", 9)
     (tmp_path / "S1A_x.SAFE").mkdir()
     (tmp_path / "S1A_x.SAFE/manifest.safe").write_text("<a/>")
     assert "`sarseg preprocess` makes a product of it" in refused(tmp_path / "S1A_x.SAFE")

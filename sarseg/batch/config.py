@@ -28,6 +28,9 @@ STEPS: Mapping[str, tuple[str, str]] = {
 }
 """The steps with options, and where their options classes are."""
 
+FLATTENED = "gamma0-rtc"
+"""Terrain-flattened gamma0, which is no radiometry of `PreprocessOptions`: SNAP makes it of gamma0."""
+_Radiometry = Literal["gamma0", "gamma0-rtc", "sigma0", "beta0"]  # as `sarseg preprocess --radiometry` has them
 _NOT_IN_YAML = {"patches": {"legend"}}  # the key `legend` of `Inputs` sets it
 _SEED = "seed"
 
@@ -63,6 +66,8 @@ class Pipeline:
     inputs: Inputs
     options: Mapping[str, Mapping[str, Any]]
     """What the file sets of each step's options, by step."""
+    flattened: bool = False
+    """`preprocess_radiometry` is `FLATTENED`; `options` then have the gamma0 that it is made of."""
 
     def options_of(self, step: str, folder: Path, **more: Any) -> Any:
         """The options object of a step; relative paths are taken from `folder`, the downloads."""
@@ -82,12 +87,18 @@ def read_pipeline(path: Path) -> Pipeline:
     UsageError names the file, the line and the key for a wrong key, type or value; InputError when it cannot be read.
     """
     values = read_flat(path, _model(), kind="pipeline")
+    flattened = values.get("preprocess_radiometry") == FLATTENED
+    if flattened:
+        if values.get("engine") != "snap":
+            raise UsageError(f"preprocess_radiometry: {FLATTENED} is for SNAP", path, "add `engine: snap`, or take gamma0")
+        values["preprocess_radiometry"] = "gamma0"
     return Pipeline(
         path=path,
         inputs=Inputs(**{name: value for name, value in values.items() if name in Inputs.model_fields}),
         options={
             step: {name.removeprefix(f"{step}_"): value for name, value in values.items() if name.startswith(f"{step}_")} for step in STEPS
         },
+        flattened=flattened,
     )
 
 
@@ -108,6 +119,7 @@ def _model() -> type[BaseModel]:
         for field in fields(kind):
             if field.name not in _NOT_IN_YAML.get(step, ()):
                 options[f"{step}_{field.name}"] = (hints[field.name], None)
+    options["preprocess_radiometry"] = (_Radiometry, None)
     return create_model("PipelineFile", __base__=Inputs, **options)
 
 

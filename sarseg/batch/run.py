@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sarseg.batch.config import Pipeline
+from sarseg.batch.config import FLATTENED, STEPS, Pipeline
 from sarseg.batch.downloads import Download, find_downloads
 from sarseg.batch.state import ALL_SCENES, Ledger, Step, as_json, only_run
 from sarseg.errors import InputError, SarsegError, UsageError
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 UNPACKED, ARD, LABELS, DATASET, MODEL, MAPS, LANDCOVER = "unpacked", "ard", "labels", "dataset", "model", "maps", "landcover"
 ACCURACY, TRUTH = "accuracy.json", "truth.tif"
+_NAMED = 3  # failed scenes that the last line names
 
 
 class ScenesFailed(SarsegError):
@@ -55,6 +57,21 @@ class Outcome:
     maps: tuple[Path, ...]
     failed: Mapping[str, Exception]
     seconds: Mapping[str, float]
+
+    def check(self) -> None:
+        """ScenesFailed when a scene is not in the map."""
+        if not self.failed:
+            return
+        reasons = [
+            f"{name} ({error.what if isinstance(error, SarsegError) else f'{type(error).__name__}: {error}'})"
+            for name, error in self.failed.items()
+        ]
+        more = f" and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
+        raise ScenesFailed(
+            f"{len(reasons)} of {len(reasons) + len(self.scenes)} scenes {'is' if len(reasons) == 1 else 'are'} not in the map: "
+            f"{', '.join(reasons[:_NAMED])}{more}",
+            hint="see above, mend it, and repeat the command: finished steps are skipped",
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -96,11 +113,15 @@ def run_pipeline(pipeline: Pipeline, downloads: Path, out: Path, progress: Progr
 
     Raises
     ------
-    UsageError : scenes, and no DEM for them
-    InputError : no downloads; otherwise the first scene's error when every scene failed, or the error of a step over all
+    UsageError : wrong options; scenes, and no DEM for them; one folder for the downloads and the results
+    InputError : no downloads; otherwise the last scene's error when every scene failed, or the error of a step over all
     """
+    if out.resolve() == downloads.resolve():
+        raise UsageError("input and output are one folder", out, "choose another output folder")
+    line = _Line(pipeline, downloads, out, progress)
+    found = line.check()
     with only_run(out):
-        return _Line(pipeline, downloads, out, progress).run()
+        return line.run(found)
 
 
 @dataclass
@@ -116,11 +137,22 @@ class _Line:
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.out)
 
-    def run(self) -> Outcome:
+    def check(self) -> list[Download]:
+        """The downloads; refuses wrong options of a late step, and names of files that are not there, before hours of work."""
         downloads = find_downloads(self.downloads, self._others())
+        for step in STEPS:
+            self._options(step)
+        self._legend()
+        for path in (*self._others(), *_remap_files(self._label_options())):
+            if not str(path).startswith("/vsi") and not path.exists():
+                raise InputError("no such file, which the pipeline names", path, "relative paths count from the input folder")
         raw = [one.path for one in downloads if not one.ready]
         if raw and not self.pipeline.inputs.dem:
             raise UsageError(f"no `dem`, which {raw[0].name} needs", self.pipeline.path, "only products on the map need none")
+        return downloads
+
+    def run(self, downloads: Sequence[Download]) -> Outcome:
+        """Carry out every step."""
         scenes = [_Scene(name=one.name, download=one, labels=self.out / LABELS / f"{one.name}.tif") for one in downloads]
         scenes = self._each(scenes, lambda scene: self._open(scene) if scene.download.ready else self._preprocess(scene))
         model, model_key = self._train(self._labelled(scenes))
@@ -137,33 +169,31 @@ class _Line:
         )
 
     def _each(self, scenes: Sequence[_Scene], work: Callable[[_Scene], None]) -> list[_Scene]:
-        """Work on every scene; those that fail are noted and left out. When none is left, the first error is raised."""
+        """Work on every scene; those that fail are told, noted and left out. The last one's error is raised when none is left."""
         good: list[_Scene] = []
         for scene in scenes:
             try:
                 work(scene)
                 good.append(scene)
             except Exception as error:  # whatever is wrong with one scene, the others go on; the caller gets the error
+                if scene is scenes[-1] and not good:
+                    raise
                 log.error("%s: %s", scene.name, error)
                 log.debug("%s", scene.name, exc_info=error)
                 self.failed[scene.name] = error
-        if not good:
-            raise next(iter(self.failed.values()))
         return good
 
     def _labelled(self, scenes: Sequence[_Scene]) -> list[_Scene]:
-        """The scenes that have labels; one without is mapped all the same, so it has not failed."""
-        errors: list[SarsegError] = []
+        """The scenes that have labels; one without is mapped all the same, so it has not failed. The last one's error when none has."""
         good: list[_Scene] = []
         for scene in scenes:
             try:
                 self._labels(scene)
                 good.append(scene)
             except InputError as error:
+                if scene is scenes[-1] and not good:
+                    raise
                 log.warning("%s is not trained on: %s", scene.name, error)
-                errors.append(error)
-        if not good:
-            raise errors[0]
         return good
 
     def _open(self, scene: _Scene) -> None:
@@ -206,24 +236,19 @@ class _Line:
 
     def _preprocess(self, scene: _Scene) -> None:
         from sarseg.ard.preprocess import preprocess
-        from sarseg.ard.snap.engine import preprocess_snap
+        from sarseg.ard.snap.engine import SnapOptions, preprocess_snap
         from sarseg.scene.open import open_scene
 
-        download, engine = scene.download.path, self.pipeline.inputs.engine
+        download, engine, flattened = scene.download.path, self.pipeline.inputs.engine, self.pipeline.flattened
         dem = [self.downloads / path for path in self.pipeline.inputs.dem]
         options, opened = self._options("preprocess"), open_scene(download)
         self._check_bands(scene, opened.polarisations)
-        scene.ard = self.out / ARD / options.product_name(opened.id)
+        scene.ard = self.out / ARD / (options.product_name(opened.id) + ("-rtc" if flattened else ""))
         self._name_map(scene, scene.ard.name)
-        make = preprocess if engine == "native" else preprocess_snap
+        make = preprocess if engine == "native" else partial(preprocess_snap, snap_options=SnapOptions(flattened=flattened))
+        said = {**as_json(options), "engine": engine, **({"radiometry": FLATTENED} if flattened else {})}
         scene.ard_key = self._carry_out(
-            Step(
-                name="preprocess",
-                scene=scene.name,
-                inputs=(download, *dem, *_paths(options)),
-                options={**as_json(options), "engine": engine},
-                output=scene.ard,
-            ),
+            Step(name="preprocess", scene=scene.name, inputs=(download, *dem, *_paths(options)), options=said, output=scene.ard),
             lambda: make(download, scene.ard.parent, dem=dem, options=options, progress=self.progress),
         )
 
@@ -321,11 +346,11 @@ class _Line:
 
     def _truth(self, source: Path, landcover: Path, key: str) -> tuple[Path, str]:
         """The truth on the map's grid in the map's codes; every pixel of it counts, however mixed it is."""
-        from sarseg.labels.resample import label_product
+        from sarseg.labels.resample import is_vector, label_product
 
         made, options = self.out / TRUTH, replace(self._label_options(), min_purity=None)
         if self.pipeline.inputs.truth is not None:  # what was told of the labels was not told of it
-            options = replace(options, kind=None, year=None)
+            options = replace(options, kind=None, year=None, class_field=options.class_field if is_vector(source) else None)
         key = self._carry_out(
             Step(
                 name="truth",

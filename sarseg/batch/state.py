@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sarseg.errors import InputError, SarsegError, UsageError
-from sarseg.product.folder import write_json
+from sarseg.product.folder import make_parent, write_json
 from sarseg.version import __version__
 
 log = logging.getLogger(__name__)
@@ -127,13 +127,13 @@ def as_json(options: Any) -> Any:
 def only_run(out: Path) -> Iterator[None]:
     """Make the folder, keep a second run out of it, and remove what a killed run has left half-written.
 
-    UsageError while another run works there; InputError when `out` is no folder.
+    UsageError while another run works there; InputError when `out` is no folder; MissingError when it takes no files.
     """
     from filelock import FileLock, Timeout
 
     if out.exists() and not out.is_dir():
         raise InputError("is no folder", out, "choose another output folder")
-    out.mkdir(parents=True, exist_ok=True)
+    make_parent(out / ".lock")
     lock = FileLock(out / ".lock", timeout=0)
     try:
         lock.acquire()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _LABEL_WIDTH = 18
 _NAMED = 4  # entries of an unknown folder that are named
+_LABELS = "`sarseg labels` puts them on a product's grid"
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
@@ -41,7 +42,9 @@ def command(paths: tuple[Path, ...], as_json: bool) -> None:
 
 def describe(path: Path) -> dict[str, Any]:
     """What a path is, as plain values; its first key is `kind`. InputError when nothing of ours opens it."""
+    from sarseg.labels.files import holds_known
     from sarseg.product.open import is_ready_made
+    from sarseg.raster.archive import is_archive
     from sarseg.scene.open import is_scene, open_scene
 
     if not path.exists():
@@ -51,14 +54,33 @@ def describe(path: Path) -> dict[str, Any]:
         return known
     if is_ready_made(path):
         return _on_map(path)
-    if path.suffix.lower() == ".zip" or is_scene(path):
+    if is_scene(path):
         return _scene(open_scene(path))
     if path.is_dir() and not (path / "item.json").is_file():
-        names = sorted(entry.name for entry in path.iterdir())
-        holds = f"it holds {', '.join(names[:_NAMED])}{' ...' if len(names) > _NAMED else ''}" if names else "it is empty"
-        hint = f"{holds}; a run that was stopped leaves no item.json"
-        raise InputError("the folder is no scene, product, dataset, map or model", path, hint)
-    return _on_map(path)
+        raise InputError("the folder is no scene, product, dataset, map or model", path, _leads_on(path))
+    if is_archive(path) and holds_known(path):
+        raise InputError("holds labels, and is no scene and no product", path, _LABELS)
+    return _scene(open_scene(path)) if path.suffix.lower() == ".zip" else _on_map(path)
+
+
+def _leads_on(folder: Path) -> str:
+    """What to give instead of a folder that is nothing by itself."""
+    from sarseg.batch.downloads import find_downloads
+    from sarseg.labels.files import holds_known
+
+    try:
+        found = [one.path for one in find_downloads(folder)]
+    except InputError:
+        found = []
+    if len(found) == 1:
+        return f"it holds one download: give {found[0]}"
+    if found:
+        return f"it holds {len(found)} downloads: give one, such as {found[0]}; `sarseg run` takes them all"
+    if holds_known(folder):
+        return f"it holds labels: {_LABELS}"
+    names = sorted(entry.name for entry in folder.iterdir())
+    holds = f"it holds {', '.join(names[:_NAMED])}{' ...' if len(names) > _NAMED else ''}" if names else "it is empty"
+    return f"{holds}; a run that was stopped leaves no item.json"
 
 
 def _known_folder(path: Path) -> dict[str, Any] | None:

@@ -57,6 +57,7 @@ def command(
       #              default: 255
     """
     from sarseg.cli.common import progress_bar
+    from sarseg.errors import UsageError
     from sarseg.labels.known import KINDS
     from sarseg.labels.options import LabelOptions
     from sarseg.labels.resample import label_product
@@ -65,6 +66,8 @@ def command(
     named = legend in KINDS
     years = {} if max_years is None else {"max_years": max_years}
     options = LabelOptions(kind=legend if named else None, remap=remap, min_purity=min_purity, class_field=class_field, year=year, **years)
+    if legend is not None and not named and not Path(legend).exists():
+        raise UsageError(f"--legend {legend} is no known source and no file", None, f"known are {', '.join(KINDS)}")
     classes = Legend.from_file(Path(legend)) if legend is not None and not named else None
     with progress_bar() as progress:
         made = label_product(source, like, out, options, legend=classes, progress=progress)

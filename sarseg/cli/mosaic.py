@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from sarseg.cli.common import echo_json, progress_bar
+from sarseg.errors import UsageError
 
 
 @click.command("mosaic")
@@ -26,6 +27,8 @@ def command(maps: tuple[Path, ...], out: Path, workers: int, compress: str, as_j
     """
     from sarseg.mosaic.composite import MosaicOptions, mosaic
 
+    if out.resolve() in [path.resolve() for path in maps]:
+        raise UsageError("the mosaic would take the place of one of its maps", out, "choose another output folder")
     options = MosaicOptions(workers=workers, compress="deflate" if compress == "deflate" else "zstd")
     with progress_bar() as progress:
         folder = mosaic(maps, out, options, progress)

@@ -19,7 +19,7 @@ from sarseg.errors import InputError, UsageError
 @click.option("--both-ways", is_flag=True, help="Also map each tile turned by 180 degrees and take the mean: twice the time, fewer errors.")
 @click.option("--probabilities", is_flag=True, help="Also write the probability of every class.")
 @click.option("--compress", type=click.Choice(["zstd", "deflate"]), default="zstd", show_default=True, help="deflate for old readers.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; torch decides when absent.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; torch decides when absent.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def command(
     model: Path,

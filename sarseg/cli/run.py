@@ -33,7 +33,7 @@ def command(pipeline: Path, downloads: Path | None, out: Path | None, as_json: b
     Example: sarseg run pipelines/demo.yaml --input downloads -o result
     """
     from sarseg.batch.config import read_pipeline
-    from sarseg.batch.run import ScenesFailed, run_pipeline
+    from sarseg.batch.run import run_pipeline
 
     checked = read_pipeline(pipeline)
     with progress_bar() as progress:
@@ -44,12 +44,7 @@ def command(pipeline: Path, downloads: Path | None, out: Path | None, as_json: b
         click.echo(f"map: {outcome.landcover}")
         if outcome.accuracy is not None:
             click.echo(f"accuracy: {outcome.accuracy}")
-    if outcome.failed:
-        total = len(outcome.failed) + len(outcome.scenes)
-        raise ScenesFailed(
-            f"{len(outcome.failed)} of {total} scenes failed: {', '.join(outcome.failed)}",
-            hint="see the messages above, mend them, and repeat the command: finished steps are skipped",
-        )
+    outcome.check()
 
 
 def _folder(pipeline: Pipeline, given: Path | None, key: str) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from sarseg.cli.common import echo_json, progress_bar
+from sarseg.errors import UsageError
 
 
 @click.group("simulate")
@@ -52,6 +53,15 @@ _HEIGHTS = (
     click.option("--landcover", type=click.Path(path_type=Path), help="Class raster to use with --dem; made up when absent."),
     click.option("--geoid", type=click.Path(path_type=Path), help="Geoid grid of the DEM's heights (us_nga_egm96_15.tif)."),
 )
+_MADE = ("size_px", "centre", "relief_m", "steepest_deg")
+_IDLE_BESIDE: dict[str, tuple[str, ...]] = {
+    "landscape_dir": (*_MADE, "field_ha", "variation", "dem", "landcover", "geoid"),
+    "template": ("centre", "direction", "incidence_deg"),
+    "dem": _MADE,
+    "landcover": ("field_ha",),
+    "steepest_deg": ("relief_m",),
+}
+"""What an option leaves without effect."""
 _ZIP = click.option("--zip", "zipped", is_flag=True, help="Zip the product, as downloads come.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the paths as JSON.")
 
@@ -68,12 +78,20 @@ def _all(options: tuple[Callable[..., Any], ...]) -> Callable[[Callable[..., Any
 
 
 def _options(kind: Any, given: dict[str, Any]) -> Any:
-    """The options of a simulation from the words that were given; what is absent keeps its default."""
+    """The options of a simulation from the words that were given; what is absent keeps its default.
+
+    UsageError for words without effect beside others.
+    """
     from dataclasses import fields
 
     from sarseg.simulate.options import LandscapeOptions
 
     chosen = {name: value for name, value in given.items() if value is not None}
+    words = {option.name: option.opts[0] for option in click.get_current_context().command.params}
+    for name, others in _IDLE_BESIDE.items():
+        idle = [words[one] for one in others if one in chosen and name in chosen]
+        if idle:
+            raise UsageError(f"{' and '.join(idle)} without effect beside {words[name]}", None, f"leave {words[name]} away, or the other")
     if "centre" in chosen:
         chosen["lon_deg"], chosen["lat_deg"] = chosen.pop("centre")
     if "polarisations" in chosen:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sarseg.cli.common import echo_json, progress_bar
+from sarseg.errors import UsageError
 
 _FILE = click.Path(path_type=Path)
 
@@ -75,6 +76,8 @@ def command(
     from sarseg.train.options import options_from
 
     said = {name: value for name, value in given.items() if value is not None}
+    if "steps" in said and "epochs" in said:
+        raise UsageError("--steps and --epochs both say how long", None, "give one of them")
     if net_options:
         said["net_options"] = dict(_net_option(text) for text in net_options)
     options = options_from(config, said)
@@ -92,8 +95,6 @@ def command(
 
 def _net_option(text: str) -> tuple[str, int | float | bool | str]:
     """`width=16` as a name and a value of the kind that it looks like."""
-    from sarseg.errors import UsageError
-
     name, equals, word = text.partition("=")
     if not equals or not name or not word:
         raise UsageError(f"--net-option {text}", hint="NAME=VALUE, e.g. width=16")

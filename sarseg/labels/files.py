@@ -49,26 +49,37 @@ def class_files(path: str | Path) -> list[ClassFile]:
     else:
         return [_plain(path)]
     if not files:
-        raise InputError("holds no class raster that is known by its name, and no GeoTIFF", path)
+        hint = "give a class raster, or a folder or archive of tiles (JAXA FNF, WorldCover, LC100, CORINE, HRLULC, GeoTIFFs)"
+        raise InputError("holds no class raster that is known by its name, and no GeoTIFF", path, hint)
     return files
+
+
+def holds_known(path: Path) -> bool:
+    """Whether a folder or an archive holds rasters of label products that are known by their names. InputError when it is damaged."""
+    return bool(_known(list_members(path)))
 
 
 def _chosen(members: Sequence[Member]) -> list[Member]:
     """The files of known products; else the GeoTIFFs."""
-    pieces = [one for one in members if not one.base.lower().endswith(_BESIDE)]
-    known = [one for one in pieces if "inputquality" not in one.base.lower() and recognise(Path(one.name), {}).kind is not None]
-    return known or [one for one in pieces if one.base.lower().endswith(_RASTERS)]
+    return _known(members) or [one for one in members if one.base.lower().endswith(_RASTERS)]
+
+
+def _known(members: Sequence[Member]) -> list[Member]:
+    pieces = (one for one in members if not one.base.lower().endswith(_BESIDE) and "inputquality" not in one.base.lower())
+    return [one for one in pieces if recognise(Path(one.name), {}).kind is not None]
 
 
 def _plain(path: Path) -> ClassFile:
     """A file; for an ENVI header the raster beside it."""
-    if path.suffix.lower() == ".hdr" and path.with_suffix("").is_file():
+    if path.suffix.lower() == ".hdr" and path.is_file():
         path = path.with_suffix("")
-    names = (path.name, f"{path.name}.hdr", path.with_suffix(".hdr").name)
-    beside = [_member(path.with_name(name)) for name in dict.fromkeys(names) if path.with_name(name).is_file()]
-    if path.suffix.lower() in _RASTERS or not beside or beside[0].header(beside) is None:
+    headers = [one for one in dict.fromkeys((path.with_name(f"{path.name}.hdr"), path.with_suffix(".hdr"))) if one.is_file()]
+    if headers and not path.is_file():
+        raise InputError(f"only the header {headers[0].name} is there, not its raster", path, "give the raster, with the header beside it")
+    if not headers or path.suffix.lower() in _RASTERS:
         return ClassFile(raster=open_raster(path), name=path)
-    return ClassFile(raster=beside[0].raster(beside), name=path, header=_header_text(beside[0], beside))
+    raster, beside = _member(path), [_member(one) for one in headers]
+    return ClassFile(raster=raster.raster(beside), name=path, header=_header_text(raster, beside))
 
 
 def _in_archive(member: Member, members: Sequence[Member]) -> ClassFile:

@@ -90,10 +90,15 @@ def label_product(
 
     Raises
     ------
-    UsageError : something that must be told: the edition of a forest map, the class field of a vector file
+    UsageError : something that must be told: the edition of a forest map, the class field of a vector file; a class field of a raster;
+        an output in the place of an input
     InputError : no legend, a value that is no class, labels too many years from the scene, no labelled pixel on the grid
     """
     source, product = Path(source), open_product(like)
+    if out.resolve() in (source.resolve(), Path(like).resolve()):
+        raise UsageError("the labels would take the place of what they are made of", out, "choose another output file")
+    if options.class_field is not None and not is_vector(source):
+        raise UsageError(f"no vector file, and so no field '{options.class_field}'", source, "leave the class field away")
     ready, remap = options.remap, None
     if ready is not None and ready not in READY:
         remap, ready = Remap.from_file(Path(ready)), None

@@ -14,7 +14,7 @@ from sarseg.errors import InputError, UsageError
 from sarseg.grid import MapGrid
 from sarseg.labels.files import ClassFile, class_files
 from sarseg.labels.fnf import ask, check_told, fnf_kind
-from sarseg.labels.known import FNF, HRLULC, KINDS, Origin, checked_kind, composed, legend_of, ready_remap, recognise, values_of
+from sarseg.labels.known import FNF, HRLULC, KINDS, READY, Origin, checked_kind, composed, legend_of, ready_remap, recognise, values_of
 from sarseg.labels.options import LabelOptions
 from sarseg.legend import IGNORE, NODATA, Legend
 from sarseg.raster.read import Raster
@@ -44,6 +44,8 @@ class Remap:
 
         try:
             data = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InputError("no such remap table", path, f"ready are {', '.join(READY)}; else give a YAML file") from error
         except (OSError, UnicodeDecodeError, YAMLError) as error:
             raise InputError("the remap table cannot be read", path, str(error)) from error
         if not isinstance(data, dict) or not data:

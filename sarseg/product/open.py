@@ -108,6 +108,8 @@ def open_map(path: str | Path) -> LandcoverMap:
     InputError when it is neither, or names no classes.
     """
     path = Path(path)
+    if path.is_dir() and not (path / names.LANDCOVER).is_file():
+        raise InputError("is no map: it has no landcover.tif", path, "give folders that `sarseg predict` wrote, or class rasters")
     base = path if path.is_dir() else path.parent
     item = read_item(base) if path.is_dir() else {}
     raster = open_raster(path / names.LANDCOVER if path.is_dir() else path)

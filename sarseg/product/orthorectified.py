@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from sarseg.constants import METRES_PER_DEGREE
 from sarseg.errors import InputError
 from sarseg.grid import MapGrid, transform_points
 from sarseg.product.gather import Gathered, describe, same_grid, time_range
@@ -28,6 +27,7 @@ from sarseg.raster.palsar import (
     SUMMARY_TEXT_BYTES,
     WIDE_UNTIL,
     centre_utc,
+    check_corners,
     check_ellipsoid,
     factor_db,
     line_polarisation,
@@ -49,7 +49,6 @@ ORTHORECTIFIED = re.compile(
 )
 
 _SUMMARY = "summary.txt"
-_CORNERS_WARN_PX, _CORNERS_REFUSE_M = 2.0, 1000.0
 _NODES = 17
 _SAME_DB = 0.005
 _LON_LAT = CRS.from_epsg(4326)
@@ -156,7 +155,7 @@ def _of_ceos(path: Path, base: str, led: Member, images: Mapping[str, Member], s
             opened, layout = _open_images(images)
             grid = _grid(projection, (layout.lines, layout.pixels))
             centre, warnings = centre_utc(summary), [*_check_lines(opened), *_warn_packed(images)]
-            warnings += _check_corners(projection, grid)
+            warnings += check_corners(projection, *_lonlat(grid, *_corner_pixels(grid)), grid.transform.a)
             angles, orbit_state = _angles(raw, summary, grid, warnings)
             factor = _factor(factor_db(maybe_record(raw, records.RADIOMETRIC)), base, None, warnings)
     except (ValueError, ArithmeticError) as error:
@@ -313,28 +312,14 @@ def _warn_packed(images: Mapping[str, Member]) -> list[str]:
     return ["the images are packed in the zip: unpack it, since they are read slowly so"] if packed else []
 
 
-def _check_corners(projection: Record, grid: MapGrid) -> list[str]:
-    """Recorded corners against the grid's: the centres of the corner pixels."""
-    corners = projection.numbers("corner_lat_lon_deg").reshape(4, 2)
-    if not np.isfinite(corners).all() or not corners.any():
-        return ["the corners of the map projection record are blank"]
-    row, col = np.array([0, 0, 1, 1]) * (grid.shape[0] - 1), np.array([0, 1, 1, 0]) * (grid.shape[1] - 1)
-    off_m = _off_m(_lonlat(grid, row, col), (corners[:, 1], corners[:, 0]))
-    if not off_m <= _CORNERS_REFUSE_M:
-        raise InputError(f"the corners of the map projection record lie {off_m / 1000:.1f} km from the image's", projection.where, _AGAIN)
-    off_px = off_m / grid.transform.a
-    return [f"the corners of the map projection record lie {off_px:.1f} pixels from the image's"] if off_px > _CORNERS_WARN_PX else []
+def _corner_pixels(grid: MapGrid) -> tuple[NDArray[Any], NDArray[Any]]:
+    return np.array([0, 0, 1, 1]) * (grid.shape[0] - 1), np.array([0, 1, 1, 0]) * (grid.shape[1] - 1)
 
 
 def _lonlat(grid: MapGrid, row: NDArray[Any], col: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     assert grid.crs is not None
     x, y = grid.transform.c + (col + 0.5) * grid.transform.a, grid.transform.f + (row + 0.5) * grid.transform.e
     return transform_points(grid.crs, _LON_LAT, x, y)
-
-
-def _off_m(one: tuple[NDArray[Any], NDArray[Any]], other: tuple[NDArray[Any], NDArray[Any]]) -> float:
-    east = ((one[0] - other[0] + 180.0) % 360.0 - 180.0) * np.cos(np.radians(one[1]))
-    return float((np.hypot(east, one[1] - other[1]) * METRES_PER_DEGREE).max())
 
 
 def _angles(

@@ -211,7 +211,7 @@ def _in_folder(path: Path) -> Iterator[Member]:
                 count += 1
                 if count > _MAX_MEMBERS:
                     raise InputError(f"the folder holds more than {_MAX_MEMBERS} files", path, "give the product's own folder")
-                if entry.is_file():
+                if Path(entry.path).is_file():
                     name = Path(entry.path).relative_to(path).as_posix()
                     yield Member(root=path, name=name, size_bytes=entry.stat().st_size)
 

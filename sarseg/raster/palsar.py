@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from sarseg.constants import WGS84_A_M, WGS84_E2
+from sarseg.constants import METRES_PER_DEGREE, WGS84_A_M, WGS84_E2
 from sarseg.errors import InputError
 from sarseg.grid import MapGrid
 from sarseg.raster.archive import Member
@@ -27,6 +28,7 @@ LEADER_BYTES, SUMMARY_TEXT_BYTES, VOLUME_BYTES = 64 << 20, 1 << 20, 1 << 20
 _ELLIPSOID_M = 1.0  # more is another datum
 _FACTOR_DB = (-150.0, 0.0)
 _SAME_SCENE_S = 1.0
+_CORNERS_WARN_PX, _CORNERS_REFUSE_M = 2.0, 1000.0
 _AGAIN = "the product is damaged, or of a kind that is not known: download it again"
 
 
@@ -51,6 +53,25 @@ def maybe_record(raw: tuple[RawRecord, ...], kind: Layout) -> Record | None:
     """The first record of a kind, None when there is none."""
     found = next((record for record in raw if record.type == kind.type), None)
     return None if found is None else found.decoded(kind)
+
+
+def check_corners(projection: Record, lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64], pixel_m: float) -> tuple[str, ...]:
+    """Warnings about recorded corners that are blank, or pixels away from the image's; InputError from a kilometre on.
+
+    Parameters
+    ----------
+    lon_deg, lat_deg : float64 (4,), centres of the corner pixels: top left, top right, bottom right, bottom left
+    """
+    corners = projection.numbers("corner_lat_lon_deg").reshape(4, 2)
+    if not np.isfinite(corners).all() or not corners.any():
+        return ("the corners of the map projection record are blank",)
+    east = ((lon_deg - corners[:, 1] + 180.0) % 360.0 - 180.0) * np.cos(np.radians(lat_deg))
+    off_m = float((np.hypot(east, lat_deg - corners[:, 0]) * METRES_PER_DEGREE).max())
+    if not off_m <= _CORNERS_REFUSE_M:
+        raise InputError(f"the corners of the map projection record lie {off_m / 1000:.1f} km from the image's", projection.where, _AGAIN)
+    if off_m > _CORNERS_WARN_PX * pixel_m:
+        return (f"the corners of the map projection record lie {off_m / pixel_m:.1f} pixels from the image's",)
+    return ()
 
 
 def within(record: Record, name: str, bounds: tuple[float, float]) -> float:

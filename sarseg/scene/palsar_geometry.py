@@ -18,14 +18,13 @@ from sarseg.radar.ellipsoid import EllipsoidGrid, EllipsoidMap, ImageWords, fit_
 from sarseg.radar.geometry import Doppler, RadarGrid, Side, doppler_of, ecef_from_geodetic, range_doppler
 from sarseg.radar.orbit import Floats, Orbit
 from sarseg.raster.ceos import CeosImage, big_endian
-from sarseg.raster.palsar import utm_grid
+from sarseg.raster.palsar import check_corners, utm_grid
 from sarseg.scene.palsar_leader import Coefficients, Leader
 
 FITS_S = 0.005
 """A Doppler that puts the image's coordinates within this of their line times is the product's."""
 
 _INVERSE_STEPS = 8
-_CORNERS_WARN_PX, _CORNERS_REFUSE_M = 2.0, 1000.0
 _MAPS_APART_PX = 1.0
 _CENTRE_S = 1.0  # 100 Hz of Doppler are 0.2 s
 _RANGE_WARN_M, _RANGE_REFUSE_M = 100.0, 5000.0
@@ -130,7 +129,7 @@ def map_of(leader: Leader, shape: tuple[int, int]) -> tuple[EllipsoidMap, tuple[
         chosen = by_polynomial if grid is None else ProjectedMap(grid=grid)
     if chosen is None:
         raise InputError("no coordinate coefficients and no UTM grid: it cannot be known where the pixels lie", leader.where, _AGAIN)
-    notes += _check_corners(leader, chosen)
+    notes += check_corners(projection, *chosen.lonlat(*_corner_pixels(shape)), projection.number("pixel_spacing_m"))
     if by_polynomial is not None and chosen is not by_polynomial:
         line, pixel = _corner_pixels(shape)
         found = chosen.line_pixel(*by_polynomial.lonlat(line, pixel))
@@ -144,23 +143,6 @@ def _corner_pixels(shape: tuple[int, int]) -> tuple[Floats, Floats]:
     """Top left, top right, bottom right, bottom left."""
     last = shape[0] - 1.0, shape[1] - 1.0
     return np.array([0.0, 0.0, last[0], last[0]]), np.array([0.0, last[1], last[1], 0.0])
-
-
-def _check_corners(leader: Leader, image: EllipsoidMap) -> tuple[str, ...]:
-    projection = leader.projection
-    assert projection is not None
-    corners = projection.numbers("corner_lat_lon_deg").reshape(4, 2)
-    if not np.isfinite(corners).all() or not corners.any():
-        return ("the corners of the map projection record are blank",)
-    line, pixel = _corner_pixels(image.shape)
-    lon, lat = image.lonlat(line, pixel)
-    gap_m = np.linalg.norm(ecef_from_geodetic(lon, lat, 0.0) - ecef_from_geodetic(corners[:, 1], corners[:, 0], 0.0), axis=-1)
-    if not gap_m.max() <= _CORNERS_REFUSE_M:
-        raise InputError(f"the corners of the map projection record lie {gap_m.max() / 1000:.1f} km from the image's", leader.where, _AGAIN)
-    spacing_m = projection.number("pixel_spacing_m")
-    if gap_m.max() > _CORNERS_WARN_PX * spacing_m:
-        return (f"the corners of the map projection record lie {gap_m.max() / spacing_m:.1f} pixels from the image's",)
-    return ()
 
 
 def ellipsoid_grid(leader: Leader, image: EllipsoidMap) -> tuple[EllipsoidGrid, tuple[str, ...]]:

@@ -112,7 +112,9 @@ def fill_product(
     if area is not None and window is not None:
         area = area.intersect(window)
     if area is None:
-        raise InputError("the landscape does not lie in the window", place, f"it covers {radar.extent()}")
+        seen = radar.extent()
+        hint = f"it covers the lines {seen.row} to {seen.row_stop - 1} and the pixels {seen.col} to {seen.col_stop - 1}"
+        raise InputError("the landscape does not lie in the window", place, hint)
     folder = channels[0].measurement.parent
     folder.mkdir(parents=True, exist_ok=True)
     check_space(folder, 2 * area.rows * geometry.pixels * len(channels))

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from sarseg.errors import InputError
 from sarseg.grid import MapGrid, utm_crs
 from sarseg.legend import NODATA, Legend
-from sarseg.product.folder import make_parent
+from sarseg.product.folder import make_parent, read_json
 from sarseg.raster.cog import CogSpec, create_cog
 from sarseg.raster.read import open_raster
 from sarseg.rng import generator
 from sarseg.simulate import table
 from sarseg.simulate.given import read_landcover, read_terrain
-from sarseg.simulate.options import LandscapeOptions
+from sarseg.simulate.options import MOST_PX, LandscapeOptions
 from sarseg.simulate.patterns import make_pattern
 from sarseg.simulate.relief import Relief, make_terrain
 from sarseg.simulate.terrain import Terrain
@@ -99,6 +99,9 @@ def _given_classes(options: LandscapeOptions, terrain: Terrain) -> tuple[MapGrid
     left, bottom, right, top = terrain.grid.bounds
     crs = utm_crs(0.5 * (left + right), 0.5 * (bottom + top))
     grid = MapGrid.snapped(crs, terrain.grid.bounds_in(crs), _SPACING_M)
+    if max(grid.shape) > MOST_PX:
+        what = f"a landscape of {grid.shape[0]} x {grid.shape[1]} pixels of 10 m on the whole DEM"
+        raise InputError(what, options.dem, f"cut the DEM to at most {MOST_PX} pixels a side, or give --landcover")
     return grid, _classes(grid, options)[0], table.legend()
 
 
@@ -188,7 +191,7 @@ def write_landscape(landscape: Landscape, folder: Path) -> None:
 
 
 def read_landscape(folder: Path) -> Landscape:
-    """Read back what `write_landscape` wrote; InputError when a part is absent."""
+    """Read back what `write_landscape` wrote; InputError when a part is absent or damaged."""
     missing = [name for name in (DEM_NAME, TRUTH_NAME, GAMMA0_NAME, LEGEND_NAME, TABLE_NAME) if not (folder / name).is_file()]
     if missing:
         raise InputError(f"not a landscape: {', '.join(missing)} is not there", folder, "make one with sarseg simulate")
@@ -199,5 +202,5 @@ def read_landscape(folder: Path) -> Landscape:
         legend=Legend.from_file(folder / LEGEND_NAME),
         terrain=Terrain(grid=dem.grid, height_m=dem.read()[0]),
         gamma0_39=open_raster(folder / GAMMA0_NAME).read(),
-        description=json.loads((folder / TABLE_NAME).read_text(encoding="utf-8")),
+        description=read_json(folder / TABLE_NAME),
     )

@@ -12,6 +12,8 @@ from sarseg.tiles import Window
 Variation = Literal["full", "fields", "none"]
 Direction = Literal["ascending", "descending"]
 Speckle = Literal["grdh", "none"]
+MOST_PX = 8192
+"""Side of a landscape whose classes are made up: the memory grows with its square."""
 _PLACES = "give a longitude of -180 to 180 and a latitude of -80 to 84, where UTM ends"
 
 
@@ -42,16 +44,17 @@ class LandscapeOptions:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise UsageError(f"the seed {self.seed} is negative")
-        if not 32 <= self.size_px <= 8192:
-            raise UsageError(f"a landscape of {self.size_px} pixels", hint="give a side of 32 to 8192")
+        if not 32 <= self.size_px <= MOST_PX:
+            raise UsageError(f"a landscape of {self.size_px} pixels", hint=f"give a side of 32 to {MOST_PX}")
         if not (-180.0 <= self.lon_deg <= 180.0 and -80.0 <= self.lat_deg <= 84.0):
             raise UsageError(f"a landscape at longitude {self.lon_deg:g}, latitude {self.lat_deg:g}", hint=_PLACES)
         if not (0.0 <= self.relief_m <= 9000.0 and 0.0 <= (self.steepest_deg or 0.0) <= 60.0):
             raise UsageError(f"relief {self.relief_m:g} m, slope {self.steepest_deg} degrees", hint="relief 0 to 9000, slope 0 to 60")
         if not 0.1 <= self.field_ha <= 400.0:
             raise UsageError(f"fields of {self.field_ha} ha", hint="give 0.1 to 400")
-        if self.landcover is not None and self.dem is None:
-            raise UsageError("land cover without heights", self.landcover, "give --dem too")
+        for what, path in (("land cover", self.landcover), ("a geoid", self.geoid)):
+            if path is not None and self.dem is None:
+                raise UsageError(f"{what} without heights", path, "give --dem too")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ class ScenePlan:
     """All that the annotation of a scene says; times are seconds after the first line, `geometry.track.epoch_utc`.
 
     `ground_to_slant` and `slant_to_ground` are the records' polynomials, float64 (records, 9); `terrain_m` (records,) the
-    mean terrain height that each follows; `incidence_deg` (pixels,) the ellipsoidal incidence at height 0.
+    mean terrain height that each follows; `incidence_deg` (pixels,) the ellipsoidal incidence at height 0 along the first line.
     """
 
     direction: Direction
@@ -92,9 +92,9 @@ def make_plan(landscape: Landscape, direction: Direction, incidence: float, pola
     track = fit_track(epoch_utc, vector_s, position, velocity)
     records = _records(track, lines * interval_s, (t_s - shift_s, slant_m, heights_m))
     geometry = make_geometry(track, (lines, records.pixels), interval_s, records.ranges)
-    middle = np.full(records.pixels, 0.0)
+    first_line = np.zeros(records.pixels)
     pixel = np.arange(records.pixels, dtype=np.float64)
-    points = geometry.ground_point(middle, pixel, 0.0)
+    points = geometry.ground_point(first_line, pixel, 0.0)
     return ScenePlan(
         direction=direction,
         geometry=geometry,
@@ -107,7 +107,7 @@ def make_plan(landscape: Landscape, direction: Direction, incidence: float, pola
         ground_to_slant=records.ranges.coefficients_m,
         slant_to_ground=records.inverse,
         terrain_m=records.terrain_m,
-        incidence_deg=incidence_deg(track, geometry.time_s(middle, geometry.slant_range_m(middle, pixel)), points),
+        incidence_deg=incidence_deg(track, geometry.time_s(first_line, geometry.slant_range_m(first_line, pixel)), points),
         polarisations=polarisations,
     )
 

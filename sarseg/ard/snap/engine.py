@@ -106,6 +106,7 @@ def preprocess_snap(
     snap = find_snap(wanted.gpt)
     scene, heights, extent = open_inputs(scene_path, dem, options)
     _check_datum(extent.grid)
+    _check_side(scene, wanted)
     graph = choose_graph(scene.mission, scene.product_type, "gamma0-rtc" if wanted.flattened else options.radiometry)
     name = options.product_name(scene.id) + ("-rtc" if wanted.flattened else "")
     with create_product(Path(out_dir) / name) as folder:
@@ -161,6 +162,12 @@ def _check_datum(grid: MapGrid) -> None:
         )
 
 
+def _check_side(scene: Scene, wanted: SnapOptions) -> None:
+    """SNAP's reader calls every PALSAR image right-looking, and its flattening looks for shadow from the wrong side then."""
+    if wanted.flattened and isinstance(scene.grid, RadarGrid) and scene.grid.look_side == "left":
+        raise UsageError("SNAP's flattening loses nearly all of a PALSAR image that looks left", scene.path, "take gamma0")
+
+
 def _source(scene: Scene, path: Path) -> Path:
     """The file that SNAP reads a product from."""
     if not scene.mission.startswith("S1"):
@@ -185,6 +192,8 @@ def _run(task: _Task, progress: Progress) -> RunReport:
     terrain = task.scratch / "dem.tif"
     write_dem(heights, grid, geoid, terrain)
     geographic = grid.crs is not None and grid.crs.is_geographic
+    lines, columns = (looks * side for looks, side in zip(scene.looks, scene.shape, strict=True))
+    palsar = not scene.mission.startswith("S1")  # of a Sentinel-1 SLC SNAP makes the lines by itself
     values = {
         "input": str(task.source),
         "output": str(_output(task)),
@@ -197,6 +206,8 @@ def _run(task: _Task, progress: Progress) -> RunReport:
         "orbit_type": orbit_type(orbit) if orbit is not None else "",
         "range_looks": str(scene.looks[1]),
         "azimuth_looks": str(scene.looks[0]),
+        "lines": str(lines) if palsar else "",
+        "columns": str(columns) if palsar else "",
         "dem": str(terrain),
         "dem_nodata": str(NODATA_M),
         "crs": _crs_text(grid),
@@ -282,9 +293,10 @@ def _warnings(task: _Task, report: RunReport) -> tuple[str, ...]:
         lines = scene.looks[0]
         if lines > 1:
             file_line_m = scene.grid.line_interval_s / lines * speed_m_s
+            left_over = lines - 1 if scene.mission.startswith("S1") else 0  # at most; others are cut to whole looks
             found.append(
-                f"SNAP averages {lines} lines but keeps the last line's time (by its sources; not tried): pixels may be up to "
-                f"{1.5 * (lines - 1) * file_line_m:.0f} m off along the track at the scene's end"
+                f"SNAP averages {lines} lines but keeps the last line's time (by its sources; not tried): pixels are up to "
+                f"{((lines - 1) / 2 + left_over) * file_line_m:.0f} m off along the track at the scene's end, less before"
             )
     if scene.orbit.note and task.options.orbit is None and "moved by" in scene.orbit.note:
         found.append("SNAP takes the annotated orbit as it is, with the rounded times")

@@ -9,9 +9,10 @@ that a product does not need are left out and bands are repeated for each polari
 | radiometry | "sigma0", "gamma0" or "gamma0-rtc" | gamma0; gamma0-rtc for a graph that flattens |
 | polarisations | those that are wanted, "VV,VH" | needed |
 | denoised | those whose thermal noise SNAP subtracts; "" = none | "" |
-| mission, level, ipf | `Scene.mission`, `.product_type`, `.ipf_version` | "" |
+| mission, level, ipf | `Scene.mission`, `.product_type`, `.ipf_version` | ""; alos_rtc needs the level |
 | orbit_type | of Apply-Orbit-File; "" = the orbit of the product | "" |
 | range_looks, azimuth_looks | pixels and lines to average in radar geometry | 1 |
+| columns, lines | pixels and lines, from the first on, that fill whole looks; SNAP's Multilook is given no others | all of them |
 | dem, dem_nodata | heights for SNAP (sarseg.ard.snap.dem), and a value that they never have | needed; -32768.0 |
 | crs, spacing_m, spacing_deg, origin | the map: pixel size (the unit that does not apply is 0.0), half of it | needed |
 | region | WKT polygon in longitude and latitude; "" = the whole scene | "" |
@@ -20,7 +21,11 @@ What the graph writes: one BEAM-DIMAP product with `Sigma0_<pol>` or `Gamma0_<po
 wanted, linear power, 0 = no signal; and `Floor_<pol>` for those in `denoised`: 0 = no signal, 1 = signal, 2 = at the floor that
 SNAP's removal of noise leaves. Floors are told apart in radar geometry and then averaged and resampled like the powers: a value of
 1.5 or more says that most of the pixel's weight is floored (mask bit 32). In a GRD they are the 1e-5 that ThermalNoiseRemoval puts
-for a negative difference, before Calibration; in an SLC, after Deburst, what is not above `FLOORS` of the version.
+for a negative difference, before Calibration; in an SLC, after Deburst, what is not above `FLOORS` of the version. Averaging counts
+zeros in: along the image's edge a floored look is told as such when a quarter of it or less has no signal.
+
+BandMaths' own product is never averaged, flattened or corrected: SNAP may leave its tie points empty. Its bands are merged into the
+product that they were made from, whose metadata, tie points and geocoding count.
 """
 
 from __future__ import annotations
@@ -46,10 +51,15 @@ GRAPHS: Mapping[str, str] = {
 """The graphs by name, which is also that of the file."""
 
 RADIOMETRIES = ("sigma0", "gamma0", "gamma0-rtc")
+_SIGMA0: Mapping[str, str] = {"L1.1": "(i_${polarisation} * i_${polarisation} + q_${polarisation} * q_${polarisation})"}
+"""Calibrated power in `alos_rtc`, by level, where it is no band: SNAP's flattening takes slant range for ground range, and makes L1.1
+about 2 dB too dark, unless the calibrated image is complex (docs/snap.md 5)."""
+
 FLOORS: Mapping[int, str] = {10: "2.0E-5", 14: "1.0E-9"}
 """Since which version: the largest calibrated value of a pixel whose noise exceeds its signal (1e-5 to 2e-5; 1e-5 / A^2)."""
 
 _FLATTENED = "gamma0-rtc"
+_PALSAR_LEVELS = ("L1.1", "L1.5R")
 _NO_BORDER_NOISE_SINCE = (2, 90)
 _DEFAULTS: Mapping[str, str] = {
     "denoised": "",
@@ -59,10 +69,12 @@ _DEFAULTS: Mapping[str, str] = {
     "orbit_type": "",
     "range_looks": "1",
     "azimuth_looks": "1",
+    "columns": "",
+    "lines": "",
     "dem_nodata": "-32768.0",
     "region": "",
 }
-_DERIVED = ("bands", "floor", "polarisation")
+_DERIVED = ("bands", "complex", "floor", "polarisation", "sigma0")
 _CHOOSING = ("radiometry", "polarisations", "denoised", "mission", "level", "ipf")
 
 
@@ -95,7 +107,7 @@ def choose_graph(mission: str, level: str, radiometry: str) -> Path:
                 None,
                 "take --engine native",
             )
-        if level in ("L1.1", "L1.5R"):
+        if level in _PALSAR_LEVELS:
             return packaged_graph(f"alos{flattened}")
     raise UsageError(f"no graph of SNAP for {mission} {level}", None, "take --engine native, or a graph of your own with sarseg snap run")
 
@@ -120,6 +132,7 @@ def graph_text(graph: Path, values: Mapping[str, str], version: int) -> str:
     if "polarisation" in wanted:
         wanted |= {"polarisations"}
     missing = sorted(name for name in wanted - set(_DERIVED) if name not in given)
+    missing += ["level"] if "sigma0" in wanted and given["level"] not in _PALSAR_LEVELS else []
     if missing:
         raise UsageError(f"no value for {', '.join(missing)}", graph.name, "its head says what they are")
     root = parse_xml(text, graph)
@@ -127,7 +140,7 @@ def graph_text(graph: Path, values: Mapping[str, str], version: int) -> str:
         _drop(root, name)
     _repeat_bands(root, given)
     text = _text(root)
-    given |= {"bands": _bands(given), "floor": _floor(version)}
+    given |= {"bands": _bands(given), "complex": str(given["level"] in _SIGMA0).lower(), "floor": _floor(version)}
     used = {name: given[name] for name in placeholders(text)}
     for problem in check_graph(text, version, values=used, polarisations=_list(given.get("polarisations", "")) or None):
         place = ", ".join(part for part in (graph.name, f"node {problem.node}" if problem.node else "", problem.parameter or "") if part)
@@ -158,11 +171,15 @@ def _unneeded(given: Mapping[str, str]) -> list[str]:
     if not given["ipf"] or _version(given["ipf"]) >= _NO_BORDER_NOISE_SINCE:
         found.append("Border")
     if not given["denoised"]:
-        found += ["Noise", "Floors", "FloorLooks", "FloorMerge"]
+        found += ["Noise", "Floors", "FloorMerge", "FloorLooks"]
     if (given["mission"], given["level"]) != ("ALOS", "L1.1"):
         found.append("Deskew")
+    if given["radiometry"] == "sigma0":
+        found += ["Angle", "AngleMerge"]
     if given["range_looks"] == given["azimuth_looks"] == "1":
-        found += ["Looks", "FloorLooks"]
+        found.append("Looks")
+    if given["azimuth_looks"] == "1" or not (given["columns"] and given["lines"]):
+        found.append("Whole")
     if not given["region"]:
         found.append("Cut")
     return found
@@ -192,12 +209,13 @@ def _repeat_bands(root: Any, given: Mapping[str, str]) -> None:
     """One targetBand for each polarisation."""
     for node in root.iterfind("node"):
         names = _list(given["denoised"] if node.get("id") == "Floors" else given.get("polarisations", ""))
+        sigma0 = _SIGMA0.get(given["level"], "Sigma0_${polarisation}")
         for band in list(node.iterfind("parameters/targetBands/targetBand")):
             place = band.getparent()
             for name in names:
                 made = copy.deepcopy(band)
                 for element in made:
-                    element.text = (element.text or "").replace("${polarisation}", name)
+                    element.text = (element.text or "").replace("${sigma0}", sigma0).replace("${polarisation}", name)
                 place.append(made)
             place.remove(band)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
 
@@ -29,6 +30,11 @@ ENDINGS: Mapping[str, tuple[str, ...]] = {
 """Of the files of a format; SNAP appends the first one to a name that has none of them."""
 _EXPECTS_BETA0 = {"Calibration", "BandMaths", "BandMerge", "Multilook", "TOPSAR-Deburst", "Subset", "Speckle-Filter", "Terrain-Flattening"}
 """Between Calibration and Terrain-Flattening these, and no other, leave it clear which bands arrive."""
+_ON_A_MAP = {"Terrain-Correction", "SARSim-Terrain-Correction", "Ellipsoid-Correction-GG", "Ellipsoid-Correction-RD", "Reproject"}
+_EARTH_M = 6378137.0  # SNAP's, between metres and degrees
+_SAME = 0.01
+_MOST_DIGITS = 10
+_TOLD = {"s1_slc", "s1_slc_rtc", "alos", "alos_rtc"}  # graphs of ours that average lines, which no graph can do without this trap
 
 
 def traps(graph: Graph) -> Iterator[Problem]:
@@ -37,7 +43,8 @@ def traps(graph: Graph) -> Iterator[Problem]:
     for node in graph.nodes:
         before = _upstream(node, by_id)
         for rule in (_dem_name, *_RULES.get(node.operator, ())):
-            yield from rule(node, before)
+            if rule is not _last_line or graph.id not in _TOLD:
+                yield from rule(node, before)
     yield from _same_file(graph)
 
 
@@ -155,6 +162,55 @@ def _looks(node: Node, _before: list[Node]) -> Iterator[Problem]:
         yield Problem(node=node.id, parameter="nAzLooks", message=message)
 
 
+def _last_line(_node: Node, before: list[Node]) -> Iterator[Problem]:
+    """Multilook keeps the time of the last line, and the correction spreads the lines evenly from the first one's to it."""
+    for other in before:
+        lines = other.value("nAzLooks") if other.operator == "Multilook" else ""
+        if lines.isdecimal() and len(lines) < _MOST_DIGITS and int(lines) > 1:
+            message = (
+                f"of the {lines} lines that are averaged SNAP keeps the last one's time: at the scene's end pixels lie "
+                f"{(int(lines) - 1) / 2:g} of these lines too far along the track, and those that fill no look"
+            )
+            yield Problem(node=other.id, parameter="nAzLooks", message=message)
+
+
+def _radar_geometry(node: Node, before: list[Node]) -> Iterator[Problem]:
+    on_a_map = next((other for other in before if other.operator in _ON_A_MAP), None)
+    if on_a_map is not None:
+        message = f"{node.operator} comes after {on_a_map.operator} ({on_a_map.id}): SNAP refuses an image that is on a map"
+        yield Problem(node=node.id, message=message, fatal=True)
+
+
+def _no_bursts(node: Node, before: list[Node]) -> Iterator[Problem]:
+    names = _names(before)
+    if "TOPSAR-Split" in names and "TOPSAR-Deburst" not in names:
+        yield Problem(node=node.id, message=f"{node.operator} refuses bursts: TOPSAR-Deburst must come before", fatal=True)
+
+
+def _complex_alos(node: Node, before: list[Node]) -> Iterator[Problem]:
+    """SNAP gives ALOS of level 1.1 coefficients of ground range, and flattening takes them for an image that is not complex."""
+    calibration = next((other for other in before if other.operator == "Calibration"), None)
+    if calibration is None or "ALOS-Deskewing" not in _names(before):
+        return
+    if _true(calibration, "outputImageInComplex", False) or placeholders(calibration.value("outputImageInComplex")):
+        return
+    message = (
+        f"of ALOS level 1.1 {calibration.id} must keep the image complex (outputImageInComplex true): else {node.operator} takes slant "
+        "range for ground range, and the result is some 2 dB too dark"
+    )
+    yield Problem(node=node.id, message=message)
+
+
+def _spacings(node: Node, _before: list[Node]) -> Iterator[Problem]:
+    try:
+        metres, degrees = (float(node.value(f"pixelSpacingIn{unit}", "0")) for unit in ("Meter", "Degree"))
+    except ValueError:
+        return
+    if metres > 0.0 and degrees > 0.0 and not math.isclose(math.degrees(metres / _EARTH_M), degrees, rel_tol=_SAME):
+        message = f"pixelSpacingInMeter {metres:g} and pixelSpacingInDegree {degrees:g} differ: SNAP takes the one of the map's unit"
+        yield Problem(node=node.id, parameter="pixelSpacingInDegree", message=message)
+
+
 def _format(node: Node, _before: list[Node]) -> Iterator[Problem]:
     file, kind = node.value("file"), node.value("formatName", "BEAM-DIMAP")
     if kind not in _FORMATS and not placeholders(kind) and not kind.startswith("GDAL-"):
@@ -180,12 +236,13 @@ def _same_file(graph: Graph) -> Iterator[Problem]:
 
 
 _RULES: Mapping[str, tuple[Callable[[Node, list[Node]], Iterator[Problem]], ...]] = {
-    "Terrain-Flattening": (_dem, _no_range_subset, _beta0),
-    "Terrain-Correction": (_dem,),
+    "Terrain-Flattening": (_dem, _radar_geometry, _no_range_subset, _beta0, _complex_alos),
+    "Terrain-Correction": (_dem, _radar_geometry, _no_bursts, _last_line, _spacings),
+    "Ellipsoid-Correction-RD": (_last_line,),
     "SAR-Simulation": (_dem,),
     "SARSim-Terrain-Correction": (_dem,),
     "ThermalNoiseRemoval": (_noise_first,),
     "Remove-GRD-Border-Noise": (_border_first,),
-    "Multilook": (_looks,),
+    "Multilook": (_looks, _radar_geometry, _no_bursts),
     "Write": (_format,),
 }
