@@ -18,7 +18,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from sarseg.bands import choose_scales, scaled
 from sarseg.errors import InputError, UsageError
-from sarseg.product.described import meaning_of
+from sarseg.product.described import meaning_of, read_side
 from sarseg.product.open import is_ready_made, open_product
 from sarseg.raster.read import close_handles
 from sarseg.tiles import Window
@@ -73,6 +73,21 @@ def test_a_side_file_makes_power_of_a_chip(tmp_path, shared):
         assert (product.quantity, product.radiometry, product.datetime_utc) == ("power", "gamma0", "2021-07-21T00:00:00Z")
         mean_db = (10 * np.log10(product.read())).mean((1, 2), dtype=float)
         np.testing.assert_allclose(mean_db, [vv_db, vh_db], atol=0.006)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "utc"),
+    [
+        ("2021-07-21T08:40:10Z", "2021-07-21T08:40:10Z"),
+        ("2021-07-21T05:00:00+02:00", "2021-07-21T03:00:00Z"),
+        ("2021-07-21 08:40:10", "2021-07-21T08:40:10Z"),
+        ('"2021-07-21"', "2021-07-21T00:00:00Z"),
+    ],
+)
+def test_a_side_file_tells_the_time(tmp_path, stamp, utc):
+    """YAML makes a time of what looks like one; it is told in UTC."""
+    (tmp_path / "chip.sarseg.yaml").write_text(f"quantity: gamma0\nscale: db\ndatetime: {stamp}\n")
+    assert read_side(tmp_path / "chip.tif").datetime == utc
 
 
 @pytest.mark.parametrize(

@@ -317,7 +317,16 @@ def test_plans_that_make_no_sense_are_refused() -> None:
     for wrong in ({"block_m": 0.0}, {"guard_m": -1.0}, {"val_share": 1.0}):
         with pytest.raises(UsageError):
             SplitPlan(**{"crs": UTM33, "block_m": 10.0, "guard_m": 1.0, **wrong})
-    for bad in ({"size": 0}, {"stride": 0}, {"count": 0}, {"stride": 4, "count": 4}, {"min_valid": 1.5}):
+    for bad in ({"size": 0}, {"stride": 0}, {"count": 0}, {"stride": 4, "count": 4}, {"min_valid": 1.5}, {"val_share": 2.0}):
         with pytest.raises(UsageError):
             PatchOptions(**bad)
+    for length in (float("nan"), float("inf"), -1.0, 1e12):
+        for name in ("block_m", "guard_m"):
+            with pytest.raises(UsageError, match=f"the {name[:5]} is "):
+                PatchOptions(**{name: length})
+    # windows over millions of blocks would take for ever to be split
+    for block_m in (0.0, 1e-3, 49.0):
+        with pytest.raises(UsageError, match="too small for patches of 640 and a guard of 160"):
+            split_scenes([image(600_000, 5_000_000, (100, 100))], ["a"], PatchOptions(size=64, block_m=block_m))
+    assert split_scenes([image(600_000, 5_000_000, (100, 100))], ["a"], PatchOptions(size=64, block_m=50.0))
     assert SPLITS[TEST] == "test"

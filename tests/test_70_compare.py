@@ -307,8 +307,58 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         compare(a, tmp_path / "absent.tif")
     turned = backscatter(tmp_path / "turned.tif", power, transform=ORIGIN @ Affine.rotation(3))
     assert compare(turned, turned).valid[2] == power.size
-    with pytest.raises(InputError, match="rotated grid"):
-        compare(a, turned)
+    with pytest.raises(InputError, match=r"rotated grid \[.*turned.tif\]: compare the other way round"):
+        compare(turned, a)
+    with pytest.raises(InputError, match=r"rotated grid \[.*turned.tif\]: bring one of them north up"):
+        compare(turned, backscatter(tmp_path / "more.tif", power, transform=ORIGIN @ Affine.rotation(4)))
+
+
+@pytest.mark.parametrize("transform", [ORIGIN @ Affine.translation(0, 60) @ Affine.scale(1, -1), ORIGIN @ Affine.rotation(7)])
+def test_grids_from_south_to_north_and_rotated_ones_come_onto_as(tmp_path, transform):
+    """A plane is what bilinear interpolation gives back exactly."""
+
+    def plane(matrix):
+        col, row = np.meshgrid(np.arange(70) + 0.5, np.arange(60) + 0.5)
+        x, y = matrix.a * col + matrix.b * row + matrix.c, matrix.d * col + matrix.e * row + matrix.f
+        return ((x - 300_000) / 1000 + (4_650_000 - y) / 500).astype("f4")
+
+    a, b = raster(tmp_path / "a.tif", plane(ORIGIN)), raster(tmp_path / "b.tif", plane(transform), transform)
+    for found in [compare(a, b), *([compare(b, a)] if transform.b == 0 else [])]:
+        assert found.valid[2] > 2000
+        assert found.bands[0].all.describe(0)["rms"] < 1e-6
+        assert not any("dB" in note for note in found.notes)
+        assert found.masks[0].b_only < 60 * 70 - 2000
+
+
+def test_maps_of_classes_are_refused_with_the_way_out(tmp_path):
+    codes, tags = np.array([[1, 2], [2, 2]], np.uint8), {"class_1": "water", "class_2": "wood"}
+    for path in (tmp_path / "labels.tif", tmp_path / "map" / "landcover.tif"):
+        path.parent.mkdir(exist_ok=True)
+        with rasterio.open(raster(path, codes), "r+") as file:
+            file.update_tags(**tags)
+    power = raster(tmp_path / "a.tif", np.ones((2, 2), "f4"))
+    for one in (tmp_path / "labels.tif", tmp_path / "map", tmp_path / "map" / "landcover.tif"):
+        for pair in ((one, power), (power, one)):
+            with pytest.raises(UsageError, match=rf"holds classes.* \[{one}\]: `sarseg assess {one} --truth FILE`"):
+                compare(*pair)
+
+
+def test_decibels_beside_power_are_noticed_where_nothing_says_what_they_are(tmp_path):
+    power = np.random.default_rng(1).gamma(4, 0.03, (64, 64)).astype("f4")
+    found = compare(raster(tmp_path / "a.tif", power), raster(tmp_path / "b.tif", 10 * np.log10(power)))
+    assert [note for note in found.notes if "side file b.tif.sarseg.yaml" in note]
+    found = compare(raster(tmp_path / "c.tif", power), raster(tmp_path / "d.tif", power * 2))
+    assert not any("side file" in note for note in found.notes)
+
+
+def test_percentiles_beyond_the_bins_are_not_made_up(tmp_path):
+    a = np.zeros((20, 30), "f4")
+    b = np.linspace(1e13, 5e18, a.size, dtype="f4").reshape(a.shape)
+    found = compare(raster(tmp_path / "a.tif", a), raster(tmp_path / "b.tif", b))
+    said = describe(found)["bands"]["b1"]
+    assert said["bias"] == pytest.approx(float(b.astype("f8").mean()))
+    assert said["p50"] is None
+    write(found, tmp_path / "out.json")
 
 
 def test_decibels_and_power_are_known_apart(tmp_path):

@@ -243,9 +243,9 @@ def test_missing_bands_are_named(tmp_path: Path) -> None:
 
 def test_power_and_raw_values_are_not_mixed_up(tmp_path: Path) -> None:
     ard = write_ard(tmp_path / "scene", powers((20, 30)))
-    with pytest.raises(InputError, match="the model takes values as they stand, the product holds linear power"):
+    with pytest.raises(InputError, match="the model takes values as they stand, not linear power"):
         predict(thresholds("raw"), ard, tmp_path / "maps")
-    with pytest.raises(InputError, match="the model takes linear power, the product holds values as they stand"):
+    with pytest.raises(InputError, match="the model takes linear power, not values as they stand"):
         predict(thresholds("db", ("VV",)), ard / "VV.tif", tmp_path / "maps")
 
 
@@ -283,6 +283,27 @@ def test_unnamed_bands_match_by_order_with_a_warning(tmp_path: Path) -> None:
     assert json.loads((folder / "item.json").read_text())["properties"]["sarseg:warnings"] == ["bands matched by order: VV = b1, VH = b2"]
     with pytest.raises(InputError, match="no band VV, VH, HH"):
         predict(thresholds("raw", ("VV", "VH", "HH")), tmp_path / "chip.tif", tmp_path / "maps")
+
+
+def test_an_image_of_more_bands_without_names_is_told(tmp_path: Path) -> None:
+    values = np.random.default_rng(2).integers(0, 256, (4, 20, 30), dtype=np.uint16)
+    with rasterio.open(
+        tmp_path / "four.tif",
+        "w",
+        driver="GTiff",
+        count=4,
+        height=20,
+        width=30,
+        dtype="uint16",
+        crs=UTM,
+        transform=grid_of((20, 30)).transform,
+    ) as file:
+        file.write(values)
+    bands = tuple(BandSpec(name=name, scale="raw", mean=128.0, std=50.0) for name in ("b1", "b2", "b3"))
+    model = Model(Thresholds(), ModelSpec(network="compact_unet", bands=bands, quantity="raw", legend=LEGEND), Path("m"))
+    folder = predict(model, tmp_path / "four.tif", tmp_path / "maps")
+    said = json.loads((folder / "item.json").read_text())["properties"]["sarseg:warnings"]
+    assert said == ["the bands have no names: the model takes b1, b2, b3, and leaves out b4"]
 
 
 def test_command_maps_several_products(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,6 +96,19 @@ def test_weights_kept_are_those_of_the_best_validation(tmp_path: Path) -> None:
     assert load_model(folder).spec.metrics["validation"]["mean_iou"] == pytest.approx(best, abs=1e-5)
 
 
+def test_validation_patches_without_a_label_score_nothing(tmp_path: Path) -> None:
+    class Unlabelled(Made):
+        def read(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+            power, mask = super().read(index)
+            return power, mask if index < 10 else np.full_like(mask, 255)
+
+    said: list[str] = []
+    folder = train(made_dataset(patches=Unlabelled(14)), tmp_path / "model", TINY, lambda *line: said.append(line[2]))
+    assert not [words for words in said if "nan" in words]
+    assert {row["val_miou"] for row in csv.DictReader((folder / "metrics.csv").read_text().splitlines())} == {""}
+    assert load_model(folder).spec.training["kept_step"] == TINY.steps
+
+
 def test_one_patch_is_learnt_by_heart(tmp_path: Path) -> None:
     options = replace(TINY, steps=100, batch=2, lr=1e-2, augmentation=QUIET, net_options={"width": 16, "depth": 2, "stem": 1})
     model = load_model(train(made_dataset(1, 0), tmp_path / "model", options))

@@ -79,6 +79,8 @@ class Assessment:
         """JSON at `path`, and beside it, with the same stem, the table as CSV and the matrix as PNG."""
         if path.suffix.lower() in (".csv", ".png"):
             raise UsageError(f"the result is JSON, and {path.suffix} comes beside it", path, "a name that ends in .json")
+        if path.is_dir():
+            raise InputError("is a folder", path, "give a name that ends in .json")
         make_parent(path)
         name, constant = self.constant
         write_csv(path.with_suffix(".csv"), [*class_rows(self.accuracy, "map"), *class_rows(constant, f"always {name}")])

@@ -24,6 +24,7 @@ from sarseg.masks import Mask
 from sarseg.product.folder import LANDCOVER
 from sarseg.product.open import INCIDENCE_BAND, Product, open_product
 from sarseg.progress import Progress, silent
+from sarseg.raster.read import Raster
 from sarseg.tiles import Window, blocks
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ PICTURE_PX = 480
 INCIDENCE_STEP_DEG = 5.0
 _GDAL_CACHE_BYTES = 64 << 20
 _SAME_TIME = np.timedelta64(60, "s")
+_CLASSES = "it holds classes, and their codes have no differences"
+_SAY_IT = "say its quantity and scale in a side file {}.sarseg.yaml"
 _SMOOTHED = "resampling smooths the speckle of B: it raises the mean of dB (the bias), not the power ratio"
 
 Floats = NDArray[np.float64]
@@ -138,10 +141,10 @@ def compare(
     Raises
     ------
     InputError : they do not overlap, have no band in common, or no pixel with data in both
-    UsageError : they hold different quantities
+    UsageError : they hold different quantities, or classes
     """
     options = options or CompareOptions()
-    both = pair(*(one if isinstance(one, Product) else open_product(one) for one in (a, b)))
+    both = pair(_opened(a), _opened(b))
     notes = _check(both, options)
     names = _common_bands(both)
     labels = _open_classes(options, both) if options.classes is not None else None
@@ -157,7 +160,22 @@ def compare(
         shift = find_shift(_tiles(both, names[0]), power=_unit(both.a, names[0][0]) == "dB")
     if shift is None:
         notes.append("no shift found: the images are too small, too empty, or not alike")
+    first = counts.bands[0].all
+    if both.a.quantity == "raw" and first.sum_a[0] * first.sum_b[0] < 0:
+        negative = both.a if first.sum_a[0] < 0 else both.b
+        notes.append(f"one mean is negative, the other positive: if {negative.path} is in dB, {_SAY_IT.format(negative.path.name)}")
     return counts.result(shift, notes)
+
+
+def _opened(one: str | Path | Product) -> Product:
+    """A product; UsageError when it is a map of classes."""
+    hint = f"`sarseg assess {one} --truth FILE` compares it with another"
+    if not isinstance(one, Product) and (Path(one) / LANDCOVER).is_file():
+        raise UsageError(_CLASSES, str(one), hint)
+    product = one if isinstance(one, Product) else open_product(one)
+    if any(isinstance(layer, Raster) and Legend.from_tags(layer.tags, layer.colormap) for layer in product.rasters.values()):
+        raise UsageError(_CLASSES, product.path, hint)
+    return product
 
 
 class _Counts:
@@ -287,9 +305,9 @@ def _check(both: Pair, options: CompareOptions) -> list[str]:
     a, b = both.a, both.b
     if a.quantity != b.quantity:
         raw, power = (a, b) if a.quantity == "raw" else (b, a)
-        hint = f"say its quantity and scale in a side file {Path(raw.path).name}.sarseg.yaml"
+        hint = _SAY_IT.format(raw.path.name)
         raise UsageError(f"{power.id} holds backscatter, and nothing says what the values of the other are", raw.path, hint)
-    notes = [] if both.offset is not None else [_SMOOTHED]
+    notes = [_SMOOTHED] if both.offset is None and a.quantity == "power" else []
     if a.radiometry is not None and b.radiometry is not None and a.radiometry != b.radiometry:
         if not options.mixed:
             raise UsageError(

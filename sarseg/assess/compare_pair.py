@@ -123,13 +123,18 @@ def pair(a: Product, b: Product) -> Pair:
         there = Window.whole(b.grid.shape).shift(rows=-offset[0], cols=-offset[1])
         window = there.clip(a.grid.shape)
     else:
-        if not (a.grid.north_up and b.grid.north_up):
-            raise InputError("a rotated grid can only be compared on its own lattice", a.path if not a.grid.north_up else b.path)
+        if _rotated(a.grid):
+            hint = "bring one of them north up (gdalwarp)" if _rotated(b.grid) else "compare the other way round"
+            raise InputError("B cannot be brought onto a rotated grid", a.path, hint)
         assert a.grid.crs is not None
         window = _overlap(a.grid, b.grid)
     if window is None:
         raise InputError(f"no overlap with {a.path}", b.path, f"bounds are {_bounds(a.grid)} and {_bounds(b.grid)}")
     return Pair(a=a, b=b, window=window, offset=offset, samples=1 if offset is not None else _samples(a.grid, b.grid))
+
+
+def _rotated(grid: MapGrid) -> bool:
+    return bool(grid.transform.b or grid.transform.d)
 
 
 def _overlap(mine: MapGrid, theirs: MapGrid) -> Window | None:

@@ -246,7 +246,8 @@ def _draw_map(figure: Figure, axes: Axes, found: Comparison) -> None:
 
 def _draw_histogram(axes: Axes, found: Comparison) -> None:
     bands = [band for band in found.bands if band.all.unit == found.bands[0].all.unit]
-    reach = max(max(abs(band.all.percentile(0, 1)), abs(band.all.percentile(0, 99))) for band in bands) * 1.2 or 1e-6
+    ends = [abs(band.all.percentile(0, percent)) for band in bands for percent in (1, 99)]
+    reach = max([end for end in ends if np.isfinite(end)], default=0.0) * 1.2 or 1e-6
     edges = np.linspace(-reach, reach, 82)
     middles = bin_middle(np.arange(bands[0].all.bins.shape[1]))
     for band, colour in zip(bands, _COLOURS * len(bands), strict=False):

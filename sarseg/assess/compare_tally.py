@@ -51,11 +51,13 @@ class Tally:
         return {"dB": "_db", "deg": "_deg", "": ""}[self.unit]
 
     def percentile(self, group: int, percent: float) -> float:
-        """Of the differences, right to half a per cent of itself; NaN without pixels."""
+        """Of the differences, right to half a per cent of itself; NaN without pixels, and where it lies beyond the bins (1e12)."""
         running = np.cumsum(self.bins[group])
         if not running[-1]:
             return float("nan")
         found = int(np.searchsorted(running, percent / 100.0 * running[-1], side="left"))
+        if found in (0, _BINS - 1):
+            return float("nan")
         return float(np.clip(bin_middle(np.array([found]))[0], self.least[group], self.most[group]))
 
     def describe(self, group: int) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +16,11 @@ from sarseg.assess.once import counted_once, unpacked
 from sarseg.assess.report import draw_report, measures, text, text_table, write_csv
 from sarseg.errors import InputError
 from sarseg.legend import Legend
-from sarseg.metrics import Accuracy, Matrix, Reliability, confusion
+from sarseg.metrics import Accuracy, Reliability, confusion
 from sarseg.nets.baselines import BASELINES
 from sarseg.nets.fitting import TrainingPatches, count_pixels, draw_sample, fit
 from sarseg.nets.infer import Forward, make_forward
-from sarseg.nets.modelfile import Model, load_model, normalise
+from sarseg.nets.modelfile import Model, check_quantity, load_model, normalise
 from sarseg.patches.dataset import Dataset, open_dataset
 from sarseg.product.folder import make_parent, write_json
 from sarseg.progress import Progress, silent
@@ -34,6 +35,9 @@ SEED = 0
 Part = Literal["scene", "block"]
 PARTS: tuple[Part, ...] = ("scene", "block")
 """Of the ground, on which accuracies are also told."""
+
+Cells = tuple[NDArray[np.int32], NDArray[np.int32]]
+"""The cells of a confusion matrix that are not 0, counted along its rows, and their pixels: of 200 classes a patch shows a few."""
 
 _UNNAMED_SCENE = ""
 _MOST_BLOCKS = 100  # that the JSON lists; the CSV has them all
@@ -52,13 +56,13 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What one method did: a confusion matrix int64 (patches, classes, classes) of the pixels that count in each patch.
+    """What one method did: the confusion matrix of the pixels that count in each patch.
 
     `reliability` of its probabilities as they are; `untempered` at temperature 1, for a model.
     """
 
     name: str
-    patches: Matrix
+    patches: tuple[Cells, ...]
     reliability: Reliability
     untempered: Reliability | None = None
 
@@ -80,17 +84,23 @@ class Evaluation:
 
     def accuracy(self, method: Judged) -> Accuracy:
         """Of all patches."""
-        return Accuracy(method.patches.sum(0), self.legend)
+        return self._sum(method.patches)
 
     def accuracies(self, method: Judged, part: Part) -> dict[str, Accuracy]:
         """Of each scene or block by name, in the order of the patches; none where it is not known which block a patch belongs to."""
-        sums: dict[str, Matrix] = {}
-        for place, matrix in zip(self.places, method.patches, strict=True):
-            name = place.scene if part == "scene" else place.block
-            sums[name] = sums[name] + matrix if name in sums else matrix
+        members: dict[str, list[Cells]] = defaultdict(list)
+        for place, cells in zip(self.places, method.patches, strict=True):
+            members[place.scene if part == "scene" else place.block].append(cells)
         if part == "block":
-            sums.pop("", None)
-        return {name: Accuracy(matrix, self.legend) for name, matrix in sums.items()}
+            members.pop("", None)
+        return {name: self._sum(patches) for name, patches in members.items()}
+
+    def _sum(self, patches: Iterable[Cells]) -> Accuracy:
+        classes = len(self.legend.codes)
+        matrix = np.zeros(classes**2, np.int64)
+        for cells, pixels in patches:
+            matrix[cells] += pixels
+        return Accuracy(matrix.reshape(classes, classes), self.legend)
 
     @property
     def scenes(self) -> tuple[str, ...]:
@@ -129,9 +139,9 @@ class Evaluation:
                 single |= {"producers_accuracy": accuracy.producers[at], "pixels": int(accuracy.matrix[at].sum())}
                 parts.append(("class", name, single))
             parts += [(part, name, measures(one)) for part in PARTS for name, one in self.accuracies(method, part).items()]
-            for place, matrix in zip(self.places, method.patches, strict=True):
+            for place, cells in zip(self.places, method.patches, strict=True):
                 where = {"scene": place.scene, "row": place.row, "col": place.col}
-                parts.append(("patch", str(place.number), {**where, **measures(Accuracy(matrix, self.legend))}))
+                parts.append(("patch", str(place.number), {**where, **measures(self._sum([cells]))}))
             rows += [{"method": method.name, "part": part, "name": name, **values} for part, name, values in parts]
         return rows
 
@@ -208,7 +218,7 @@ def evaluate(
     forwards |= _fitted(model, dataset, reader, progress) if baselines else {}
     places, windows = _places(dataset, numbers)
     counted = counted_once([place.scene for place in places], windows) if windows else None
-    found = {name: _Sums(len(places), model.spec.legend) for name in forwards}
+    found = {name: _Sums(model.spec.legend) for name in forwards}
     held, twice = model.spec.temperature, 0
     for done, place in enumerate(places):
         progress(done, len(places), f"assess {split}")
@@ -218,10 +228,10 @@ def evaluate(
             twice += int(np.count_nonzero(~own))
             mask = np.where(own, mask, np.uint8(255))
         for name, forward in forwards.items():
-            found[name].add(done, forward(values), mask, temperature=held if name == model.path.name else 1.0)
+            found[name].add(forward(values), mask, temperature=held if name == model.path.name else 1.0)
     progress(len(places), len(places), f"assess {split}")
     methods = tuple(one.judged(name, is_model=at == 0) for at, (name, one) in enumerate(found.items()))
-    if not methods[0].patches.any():
+    if not any(len(cells) for cells, _ in methods[0].patches):
         raise InputError(f"no pixel of '{split}' has a label", dataset.path)
     result = Evaluation(
         dataset=Path(dataset.path).name,
@@ -263,9 +273,7 @@ class _Reader:
             if ours.get(code) != name:
                 there = f"'{ours[code]}'" if code in ours else "no class"
                 raise InputError(f"class {code} is '{name}' in the dataset and {there} in the model", dataset.path, "give both one legend")
-        if dataset.quantity != spec.quantity:
-            words = {"power": "linear power", "raw": "values as they stand"}
-            raise InputError(f"the model takes {words[spec.quantity]}, the dataset holds {words[dataset.quantity]}", dataset.path)
+        check_quantity(spec, dataset.quantity, dataset.path)
         self.dataset, self.bands = dataset, spec.bands
         self.order = [dataset.band_names.index(name) for name in spec.band_names]
 
@@ -283,19 +291,20 @@ class _Reader:
 class _Sums:
     """What one method did so far."""
 
-    def __init__(self, patches: int, legend: Legend) -> None:
-        classes = len(legend.codes)
+    def __init__(self, legend: Legend) -> None:
         self.legend, self.codes = legend, np.array(legend.codes, np.uint8)
-        self.matrices = np.zeros((patches, classes, classes), np.int64)
+        self.patches: list[Cells] = []
         self.reliability, self.untempered = Reliability.none(), Reliability.none()
 
-    def add(self, at: int, probabilities: NDArray[np.float32], mask: NDArray[np.uint8], *, temperature: float) -> None:
+    def add(self, probabilities: NDArray[np.float32], mask: NDArray[np.uint8], *, temperature: float) -> None:
         """Count a patch: probabilities (class, rows, cols), and codes (rows, cols) of the pixels that count."""
         index = self.legend.lookup()[mask]
         counted = index < len(self.codes)
         known, truth = probabilities[:, counted].astype(np.float64), index[counted]
         answer = known.argmax(0)
-        self.matrices[at] = confusion(self.codes[truth], self.codes[answer], self.legend)
+        matrix = confusion(self.codes[truth], self.codes[answer], self.legend).ravel()
+        cells = np.flatnonzero(matrix)
+        self.patches.append((cells.astype(np.int32), matrix[cells].astype(np.int32)))
         self.reliability += Reliability.of(known.max(0), answer == truth)
         plain = known**temperature  # softmax(logits), up to its sum
         self.untempered += Reliability.of(plain.max(0) / plain.sum(0), answer == truth)
@@ -303,7 +312,7 @@ class _Sums:
     def judged(self, name: str, *, is_model: bool) -> Judged:
         """The sums."""
         untempered = self.untempered if is_model else None
-        return Judged(name=name, patches=self.matrices, reliability=self.reliability, untempered=untempered)
+        return Judged(name=name, patches=tuple(self.patches), reliability=self.reliability, untempered=untempered)
 
 
 def _fitted(model: Model, dataset: Dataset, reader: _Reader, progress: Progress) -> dict[str, Forward]:

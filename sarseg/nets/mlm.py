@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from sarseg.legend import Legend
     from sarseg.nets.modelfile import ModelSpec
 
-SCHEMA = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
-
 _ARCHITECTURES = {
     "segnet": "SegNet",
     "fcn": "FCN",

@@ -113,6 +113,14 @@ def normalise(values: NDArray[np.float32], bands: Sequence[BandSpec]) -> NDArray
     return out
 
 
+def check_quantity(spec: ModelSpec, quantity: Quantity, where: object) -> None:
+    """InputError when pixels hold something else than those that the model was trained on."""
+    words = {"power": "linear power", "raw": "values as they stand"}
+    if quantity != spec.quantity:
+        what = f"the model takes {words[spec.quantity]}, not {words[quantity]}"
+        raise InputError(what, where, "give it the kind of product that it was trained on")
+
+
 def save_model(folder: Path, network: nn.Module, spec: ModelSpec, *, files: Mapping[str, str | bytes] | None = None) -> Path:
     """Write a model folder in one step; an older model of that name is replaced.
 

@@ -61,6 +61,14 @@ class Scene(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cures:
+    """What the user can do, in the words of whoever offers the options."""
+
+    nothing_trains: str
+    nothing_validates: str
+
+
 @dataclass(slots=True)
 class Refusals:
     """Why windows did not become patches."""
@@ -195,15 +203,14 @@ class Cutter:
             return True
         return False
 
-    def judge(self, tally: Tally) -> list[str]:
+    def judge(self, tally: Tally, cures: Cures) -> list[str]:
         """What the user must know about the windows; InputError when nothing has a label, nothing trains or the split leaks."""
         options = self.options
         bare = [self.scenes[at].labels_path for at in sorted(self._unlabelled - {scene for scene, *_ in self._taken})]
         if not len(tally) and bare:
             raise InputError("no window holds a label", _some(bare), f"{_NO_LABEL}; {self.refused}")
         if tally.without_split("train"):
-            hint = f"{self.refused}; try a smaller size, block, guard, validation share or least valid share"
-            raise InputError(f"no training window among {len(tally)}", hint=hint)
+            raise InputError(f"no training window among {len(tally)}", hint=f"{self.refused}; {cures.nothing_trains}")
         warnings = [f"{len(bare)} of {len(self.scenes)} images give no window with a label, for {_NO_LABEL}: {_some(bare)}"] if bare else []
         if len(names := tally.classes_there()) == 1:
             where = _some([scene.labels_path for scene in self.scenes])
@@ -211,7 +218,7 @@ class Cutter:
         if options.count is not None and len(tally) < options.count:
             warnings.append(f"{len(tally)} patches instead of {options.count}: there are no more different ones; {self.refused}")
         if options.val_share > 0 and tally.without_split("val"):
-            warnings.append("no patch validates: try a smaller block or guard, or hold a scene out")
+            warnings.append(f"no patch validates: {cures.nothing_validates}")
         return warnings + self._check_leaks()
 
     def _check_leaks(self) -> list[str]:

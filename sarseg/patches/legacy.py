@@ -21,7 +21,7 @@ from sarseg.errors import UsageError
 from sarseg.grid import MapGrid
 from sarseg.legend import IGNORE, Legend
 from sarseg.patches.contact import draw_contact_sheet
-from sarseg.patches.cut import Cutter
+from sarseg.patches.cut import Cures, Cutter
 from sarseg.patches.dataset import open_dataset
 from sarseg.patches.layout import CONTACT_SHEET, DATASET, INDEX, LEGEND, describe
 from sarseg.patches.pairs import MaskCodes, Pair, find_pairs, mask_codes
@@ -38,6 +38,10 @@ log = logging.getLogger(__name__)
 
 _PNG_BANDS = (1, 3)
 _SPACE_EVERY = 256  # patches between two looks at the free disk space
+_CURES = Cures(
+    nothing_trains="try a smaller size, val_share or min_valid",
+    nothing_validates="try a smaller size, a larger val_share, or more images",
+)
 
 
 def generate_train_data(  # noqa: PLR0913 - the signature that users of the older script know, and what it lacked
@@ -91,7 +95,7 @@ def generate_train_data(  # noqa: PLR0913 - the signature that users of the olde
     tally = Tally([BandScale(name=name, scale="raw") for name in bands], codes.legend, size)
     with create_folder(out, mark=DATASET) as part:
         files = _write_files(part, scenes, cutter, tally, progress)
-        said += cutter.judge(tally)
+        said += cutter.judge(tally, _CURES)
         tally.write_index(part / INDEX, file=files)
         codes.legend.to_file(part / LEGEND)
         sources = [

@@ -28,6 +28,8 @@ from sarseg.patches.windows import (
 from sarseg.rng import generator
 
 _REACH_M = 20_000.0  # images so near one another share a system of blocks
+_LONGEST = 1e8  # more than the earth's girth
+_MOST_BLOCKS = 16  # along a window: with more, hardly one lies in blocks of one split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,11 @@ class PatchOptions:
             raise UsageError(f"the seed is 0 or more, not {self.seed}")
         if self.stride is not None and self.count is not None:
             raise UsageError("windows come from a grid (stride) or at random (count), not both")
+        for name, length in (("block", self.block_m), ("guard", self.guard_m)):
+            if length is not None and not 0 <= length <= _LONGEST:
+                raise UsageError(f"the {name} is {length}", hint=f"a length from 0 to {_LONGEST:g} m (or pixels)")
+        if not 0 <= self.val_share < 1:
+            raise UsageError(f"the validation share is {self.val_share}", hint="from 0 to below 1")
         if not 0 <= self.min_valid <= 1:
             raise UsageError(f"the least valid share {self.min_valid} is not in 0..1")
         for name, scale in self.scales.items():
@@ -113,9 +120,13 @@ def _plan(grids: Sequence[MapGrid], outlines: Boxes, ground: Ground, options: Pa
     rows, cols = grids[ground.group].shape
     spans = (outlines[:, 2] - outlines[:, 0]) * (outlines[:, 3] - outlines[:, 1])
     pixel = float(np.sqrt(spans[0] / (rows * cols))) if ground.crs is not None else 1.0
+    side = options.size * pixel
     guard = options.guard_m if options.guard_m is not None else options.size // 4 * pixel
+    if options.block_m is not None and options.block_m * _MOST_BLOCKS < side + guard:
+        hint = "give --block (in a configuration patches_block_m) more than both together"
+        raise UsageError(f"a block of {options.block_m:g} is too small for patches of {side:g} and a guard of {guard:g}", hint=hint)
     # about two dozen blocks over the ground, but none so small that few patches lie clear of its edges, and none too large
-    block = float(np.clip(np.sqrt(spans.sum() / 24), 2 * options.size * pixel + guard, 8 * options.size * pixel + guard))
+    block = float(np.clip(np.sqrt(spans.sum() / 24), 2 * side + guard, 8 * side + guard))
     return SplitPlan(
         crs=ground.crs,
         block_m=options.block_m if options.block_m is not None else float(np.ceil(block / pixel) * pixel),

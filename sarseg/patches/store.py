@@ -11,7 +11,7 @@ import numpy as np
 from sarseg.bands import choose_scales
 from sarseg.legend import IGNORE
 from sarseg.patches.contact import draw_contact_sheet
-from sarseg.patches.cut import Cutter
+from sarseg.patches.cut import Cures, Cutter
 from sarseg.patches.dataset import open_dataset
 from sarseg.patches.layout import CONTACT_SHEET, DATASET, IMAGES, INDEX, LEGEND, MASKS, describe
 from sarseg.patches.shards import ShardWriter
@@ -27,6 +27,16 @@ __all__ = ["INDEX", "PatchOptions", "Source", "write_dataset"]
 log = logging.getLogger(__name__)
 
 _SPACE_EVERY = 256  # patches between two looks at the free disk space
+_CURES = Cures(
+    nothing_trains=(
+        "try a smaller --size, --block, --guard, --val-share, --min-valid or --test-bounds"
+        " (in a configuration patches_size, patches_block_m, patches_guard_m, patches_val_share, patches_min_valid, patches_test_bounds)"
+    ),
+    nothing_validates=(
+        "try a smaller --size, --block or --guard, a larger --val-share, or hold a scene out by --val-scene"
+        " (in a configuration patches_size, patches_block_m, patches_guard_m, patches_val_share, patches_val_scenes)"
+    ),
+)
 
 
 def write_dataset(out: Path, sources: Sequence[Source], options: PatchOptions, progress: Progress = silent) -> Path:
@@ -54,7 +64,7 @@ def write_dataset(out: Path, sources: Sequence[Source], options: PatchOptions, p
         else:
             for patch in cutter.patches(progress):
                 tally.add(patch)
-        warnings = cutter.judge(tally)
+        warnings = cutter.judge(tally, _CURES)
         tally.write_index(part / INDEX)
         first.legend.to_file(part / LEGEND)
         known = [{**scene.info(), **({"place": scene.place(out)} if options.store == "windows" else {})} for scene in scenes]

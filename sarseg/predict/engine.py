@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sarseg.errors import InputError, UsageError
 from sarseg.masks import INVALID, Mask
 from sarseg.nets.infer import PROBABILITY_ONE, Strip, TileOptions, make_forward, predict_strips
-from sarseg.nets.modelfile import Model, load_model, normalise
+from sarseg.nets.modelfile import Model, check_quantity, load_model, normalise
 from sarseg.product.landcover import CONFIDENCE_ONE, MapSpec, MapWriter, create_map
 from sarseg.product.open import Product, open_product
 from sarseg.progress import Progress, silent
@@ -108,19 +108,17 @@ def match_bands(model: Model, product: Product) -> tuple[tuple[str, ...], list[s
     wanted, there = model.spec.band_names, tuple(product.rasters)
     found, warnings = wanted, []
     missing = [name for name in wanted if name not in there]
+    nameless = [all(_UNNAMED.fullmatch(name) for name in names) for names in (wanted, product.bands)]
+    if not missing and all(nameless) and len(product.bands) > len(wanted):
+        spare = [name for name in product.bands if name not in wanted]
+        warnings.append(f"the bands have no names: the model takes {', '.join(wanted)}, and leaves out {', '.join(spare)}")
     if missing:
-        unnamed = any(all(_UNNAMED.fullmatch(name) for name in names) for names in (wanted, product.bands))
+        unnamed = any(nameless)
         if not unnamed or len(product.bands) != len(wanted):
             raise InputError(f"no band {', '.join(missing)}, which the model takes", product.path, f"bands are {', '.join(there)}")
         found = product.bands
         warnings.append(f"bands matched by order: {', '.join(f'{a} = {b}' for a, b in zip(wanted, found, strict=True))}")
-    if product.quantity != model.spec.quantity:
-        words = {"power": "linear power", "raw": "values as they stand"}
-        raise InputError(
-            f"the model takes {words[model.spec.quantity]}, the product holds {words[product.quantity]}",
-            product.path,
-            "map the kind of product that the model was trained on",
-        )
+    check_quantity(model.spec, product.quantity, product.path)
     return found, warnings
 
 

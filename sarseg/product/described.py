@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
@@ -63,6 +64,16 @@ class Side:
     platform: str | None
 
 
+def _utc(stamp: str, place: Path) -> str:
+    """ISO 8601 in UTC; a time without a zone is one. YAML reads times as such: they come as `2021-06-30 12:00:00+00:00`."""
+    try:
+        moment = datetime.fromisoformat(stamp)
+        moment = moment.astimezone(UTC) if moment.tzinfo is not None else moment
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"datetime is '{stamp}'", place, "write it as 2021-06-30T12:00:00Z") from error
+    return f"{moment.replace(tzinfo=None).isoformat()}Z"
+
+
 def read_side(path: Path) -> Side | None:
     """The side file of a product: `<name>.sarseg.yaml` beside it, `name` with or without its ending; None without one.
 
@@ -90,16 +101,13 @@ def read_side(path: Path) -> Side | None:
     bands = found.get("bands") or ((single,) if single else None)
     if bands is not None and len(set(bands)) < len(bands):
         raise UsageError(f"a band is named twice: {', '.join(bands)}", place)
-    stamp = found.get("datetime")
-    if stamp is not None and not re.match(r"^\d{4}-\d\d-\d\d(T[\d:.]+Z?)?$", stamp):
-        raise UsageError(f"datetime is '{stamp}'", place, "write it as 2021-06-30T12:00:00Z")
     return Side(
         path=place,
         bands=bands,
         quantity=found.get("quantity"),
         scale=found.get("scale"),
         nodata=found.get("nodata"),
-        datetime=None if stamp is None else stamp if "T" in stamp else f"{stamp}T00:00:00Z",
+        datetime=_utc(found["datetime"], place) if found.get("datetime") is not None else None,
         platform=found.get("platform"),
     )
 

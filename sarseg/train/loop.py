@@ -339,13 +339,13 @@ class Training:
             weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.network.state_dict().items()}
             if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
                 raise InputError(f"the network's weights are no numbers after step {done}", self.dataset.path, "a lower --lr helps")
-            miou = score.accuracy.miou if score is not None else None
+            miou = score.accuracy.miou if score is not None and score.accuracy.total else None
             if score is not None and miou is not None:
                 self.record.score(loss=score.loss, miou=miou, oa=score.accuracy.oa)
                 log.info("step %d: validation loss %.4f, mean IoU %.4f", done, score.loss, miou)
             before = self.best.miou if self.best is not None else None
-            self.stale = 0 if before is None or miou is None or not miou <= before else self.stale + 1
-            if before is None or miou is None or not miou < before:
+            self.stale = 0 if before is None or miou is None or miou > before else self.stale + 1
+            if before is None or miou is None or miou >= before:
                 self.best = Best(done, miou, weights, score)
                 self.record.best = miou
 
