@@ -1,6 +1,8 @@
-"""The chains of a Sentinel-1 GRD from Read to Terrain-Correction in plain numpy, node by node, by what is known of SNAP 13 and 14.
+"""The chains of a Sentinel-1 product from Read to Terrain-Correction in plain numpy, node by node, by what is known of SNAP 13 and 14.
 
-Its noise floors, its zeros, its grid, its external DEM that is half a pixel off, its geometry (docs/snap.md, tests/snap_replay.py).
+Of an SLC only the part that the map needs is computed, and its bursts are put together when they are read: each operator before
+Deburst works sample by sample (fake_snap_bursts.py). Its noise floors, its zeros, its grid, its external DEM that is half a pixel
+off, its geometry (docs/snap.md, tests/snap_replay.py).
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ import numpy as np
 import rasterio
 from affine import Affine
 from fake_snap import graph as graphs
+from fake_snap_bursts import Pieces, deburst
 from pyproj import CRS, Transformer
-from snap_replay import NOISE_FLOOR, SnapDem, snap_bilinear, snap_view
+from snap_replay import NOISE_FLOOR, SnapDem, SnapView, snap_bilinear, snap_view
 
 from sarseg.grid import MapGrid
 from sarseg.radar.geometry import ecef_from_geodetic
@@ -29,12 +32,33 @@ _QUANTITIES = {"outputSigmaBand": ("Sigma0", "sigma0"), "outputGammaBand": ("Gam
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """The product behind a node: bands float32, and the map when it lies on one."""
+    """The product behind a node: bands float32, and the map when it lies on one.
+
+    Of an SLC `bands` are the part `window` of the image, `pieces` holds its tables, and `wanted` is the map that is asked for.
+    """
 
     scene: Scene
+    window: Window
     bands: dict[str, np.ndarray]
     units: dict[str, str] = field(default_factory=dict)
     grid: MapGrid | None = None
+    pieces: Pieces | None = None
+    wanted: MapGrid | None = None
+    along_m: float = 10.0
+
+    def noise(self, name: str) -> np.ndarray:
+        return self.pieces.noise[name] if self.pieces else np.nan_to_num(self.scene.noise[name].power(self.window))
+
+    def amplitude(self, name: str, quantity: str) -> np.ndarray:
+        return self.pieces.amplitude[name][quantity] if self.pieces else self.scene.calibration[name].amplitude(quantity, self.window)
+
+    def view(self, dem: SnapDem, grid: MapGrid, version: int) -> SnapView:
+        """Lines and pixels count in the window."""
+        points = self.scene.geolocation_grid
+        one = slice(0, (np.flatnonzero(np.diff(points.line) < 0).tolist() or [len(points.line) - 1])[0] + 1)  # of a whole swath
+        points = replace(points, **{name: getattr(points, name)[one] for name in points.__slots__})
+        found = snap_view(replace(self.scene, geolocation_grid=points), dem, grid, version=version)
+        return replace(found, line=found.line - self.window.row, pixel=found.pixel - self.window.col)
 
 
 def compute(graph: graphs.Graph, path: Path) -> None:
@@ -51,8 +75,11 @@ def _run(node: graphs.Node, sources: list[Made], graph: graphs.Graph) -> Made:
     given, version = node.parameters, graph.version[0]
     if node.operator == "Read":
         scene = open_scene(Path(given["file"]))
+        if scene.pixels == "coverage":
+            return _read_slc(scene, Path(given["file"]), graph)
         whole = Window.whole(scene.shape)
-        return Made(scene=scene, bands={f"Amplitude_{name}": scene.dn(name, whole).astype(np.float32) for name in scene.polarisations})
+        bands = {f"Amplitude_{name}": scene.dn(name, whole).astype(np.float32) for name in scene.polarisations}
+        return Made(scene=scene, window=whole, bands=bands)
     source = sources[0]
     if node.operator == "Apply-Orbit-File":
         files = sorted((graph.userdir / "auxdata" / "Orbits").rglob("*.EOF"))
@@ -65,6 +92,8 @@ def _run(node: graphs.Node, sources: list[Made], graph: graphs.Graph) -> Made:
         return _computed(source, node)
     if node.operator == "BandMerge":
         return replace(source, bands={name: band for one in sources for name, band in one.bands.items()})
+    if node.operator == "Multilook":
+        return _averaged(source, given)
     if node.operator == "Terrain-Flattening":
         return replace(source, bands=_flattened(source, given, version))
     if node.operator == "Terrain-Correction":
@@ -81,13 +110,46 @@ def _polarisation(name: str) -> str:
     return name.rpartition("_")[2]
 
 
+def _read_slc(scene: Scene, path: Path, graph: graphs.Graph) -> Made:
+    """The part of the image of all bursts that the map lies in, with room around it."""
+    nodes = {node.operator: node.parameters for node in graphs.check_links(graph) if "region" not in node.parameters}
+    looks = tuple(int(nodes.get("Multilook", {}).get(name, 1)) for name in ("nAzLooks", "nRgLooks"))
+    whole = Made(scene=scene, window=Window.whole(scene.shape), bands={})
+    terrain = nodes["Terrain-Correction"]
+    wanted = _snap_grid(scene, terrain)
+    wanted = wanted.crop(_region(wanted, nodes["Subset"]["geoRegion"]))
+    view = whole.view(_dem(terrain), wanted, 13)
+    ends = []
+    for values, step, size in zip((view.line, view.pixel), looks, scene.shape, strict=True):
+        ends.append((max(0, int(np.nanmin(values) / step) - 20) * step, min(size // step, int(np.nanmax(values) / step) + 20) * step))
+    (top, bottom), (left, right) = ends
+    pieces = deburst(path.parent, ends[0], ends[1])
+    window = Window(row=top, col=left, rows=bottom - top, cols=right - left)
+    bands = {f"Amplitude_{name}": dn for name, dn in pieces.dn.items()}
+    return Made(scene=scene, window=window, bands=bands, pieces=pieces, wanted=wanted, along_m=13.9)
+
+
+def _averaged(source: Made, given: dict[str, str]) -> Made:
+    """Means of so many lines and pixels, zeros too."""
+    assert (given["grSquarePixel"], given["outputIntensity"]) == ("false", "false")
+    looks = down, across = int(given["nAzLooks"]), int(given["nRgLooks"])
+    window = source.window
+    assert (window.row % down, window.rows % down, window.col % across, window.cols % across) == (0, 0, 0, 0)
+    smaller = Window(row=window.row // down, col=window.col // across, rows=window.rows // down, cols=window.cols // across)
+    bands = {}
+    for name, band in source.bands.items():
+        boxes = band.reshape(smaller.rows, down, smaller.cols, across)
+        bands[name] = boxes.mean(axis=(1, 3), dtype=np.float64).astype(np.float32)
+    return replace(source, scene=source.scene.multilooked(looks), window=smaller, bands=bands, along_m=source.along_m * down)
+
+
 def _denoised(source: Made) -> dict[str, np.ndarray]:
     """Intensity of DN, float32, negative ones 1e-5; 0 stays 0."""
-    made, whole = {}, Window.whole(source.scene.shape)
+    made = {}
     for name, band in source.bands.items():
         pol = _polarisation(name)
         squared = band.astype(float) ** 2
-        power = squared - np.nan_to_num(source.scene.noise[pol].power(whole))
+        power = squared - source.noise(pol)
         made[f"Intensity_{pol}"] = np.where(squared == 0, 0.0, np.where(power < 0, NOISE_FLOOR, power)).astype(np.float32)
     return made
 
@@ -100,8 +162,8 @@ def _calibrated(source: Made, given: dict[str, str], version: int) -> dict[str, 
         for element, (start, quantity) in _QUANTITIES.items():
             if given.get(element, "true" if start == "Sigma0" else "false").lower() != "true":
                 continue
-            table = source.scene.calibration[_polarisation(name)].amplitude(quantity, Window.whole(source.scene.shape))
-            value = power / table.astype(np.float32).astype(float) ** 2
+            table = source.amplitude(_polarisation(name), quantity).astype(np.float32).astype(float)
+            value = power / np.where(table == 0, 1.0, table) ** 2
             floored = (band == np.float32(NOISE_FLOOR)) & name.startswith("Intensity")
             if version < 14:
                 value = np.where(floored, value * 2.0 ** np.ceil(np.log2(NOISE_FLOOR / np.where(floored, value, 1.0))), value)
@@ -113,7 +175,7 @@ def _computed(source: Made, node: graphs.Node) -> Made:
     bands, units = {}, {}
     for target in node.element.findall("targetBands/targetBand"):
         name, expression = target.findtext("name").strip(), target.findtext("expression")
-        bands[name] = np.broadcast_to(evaluate(expression, source.bands), source.scene.shape).astype(np.float32)
+        bands[name] = np.broadcast_to(evaluate(expression, source.bands), source.window.shape).astype(np.float32)
         units[name] = (target.findtext("unit") or "").strip()
     return replace(source, bands=bands, units=units)
 
@@ -184,30 +246,38 @@ def _dem(given: dict[str, str]) -> SnapDem:
 
 def _flattened(source: Made, given: dict[str, str], version: int) -> dict[str, np.ndarray]:
     """Beta0 over the area of the ground that each pixel holds, seen along the line of sight; 0 where there is hardly any."""
-    dem, scene = _dem(given), source.scene
-    step = dem.transform.a / (int(np.ceil(dem.transform.a * 6356752.0 * np.pi / 180 / 10.0)) * float(given.get("oversamplingMultiple", 1)))
+    dem, scene, spacing_m = _dem(given), source.scene, (source.along_m, source.scene.grid.pixel_spacing_m)
+    finer = int(np.ceil(dem.transform.a * 6356752.0 * np.pi / 180 / min(spacing_m))) * float(given.get("oversamplingMultiple", 1))
+    step = dem.transform.a / finer
     lon, lat = scene.geolocation_grid.lon_deg, scene.geolocation_grid.lat_deg
-    rows, cols = (int((np.ptp(side) + 0.01) / step) for side in (lat, lon))
-    origin = Affine(step, 0, lon.min() - 0.005, 0, -step, lat.max() + 0.005)
-    grid = MapGrid(crs=rasterio.CRS.from_epsg(4326), transform=origin, shape=(rows, cols))
-    view = snap_view(scene, dem, grid, version=version)
+    (west, north), (east, south) = (dem.transform @ at for at in ((0, 0), dem.heights_m.shape[::-1]))
+    west, east = max(west, lon.min() - 0.005), min(east, lon.max() + 0.005)
+    south, north = max(south, lat.min() - 0.005), min(north, lat.max() + 0.005)
+    rows, cols = int((north - south) / step), int((east - west) / step)
+    grid = MapGrid(crs=rasterio.CRS.from_epsg(4326), transform=Affine(step, 0, west, 0, -step, north), shape=(rows, cols))
+    view = source.view(dem, grid, version)
     lon, lat = np.meshgrid(*grid.centres())
     point = ecef_from_geodetic(lon, lat, view.height_m)
     area = (np.cross(point[:-1, 1:] - point[1:, :-1], point[:-1, :-1] - point[1:, 1:]) / 2)[..., :, :]
     seen_m2 = np.linalg.norm(area, axis=-1) * np.cos(np.radians(view.local_incidence_deg[1:, :-1]))
     line, pixel = view.line[1:, :-1], view.pixel[1:, :-1]  # the south-west corner
-    good = np.isfinite(line) & (seen_m2 > 0)
-    total = np.zeros(scene.shape)
+    shape = source.window.shape
+    inside = (line >= 0) & (line < shape[0] - 1) & (pixel >= 0) & (pixel < shape[1] - 1)  # False for NaN
+    good = inside & (seen_m2 > 0)
+    total = np.zeros(shape)
     for down in (0, 1):
         for across in (0, 1):
             r, c = (np.floor(value[good]).astype(int) for value in (line, pixel))
             weight = np.abs(1 - down - (line[good] - r)) * np.abs(1 - across - (pixel[good] - c))
             np.add.at(total, (r + down, c + across), weight * seen_m2[good])
-    spacing_m = scene.grid.pixel_spacing_m
-    place = np.meshgrid(*(np.arange(side, dtype=float) for side in scene.shape), indexing="ij")
-    slope = (scene.grid.slant_range_m(place[0], place[1] + 0.5) - scene.grid.slant_range_m(place[0], place[1] - 0.5)) / spacing_m
-    divisor = total / (spacing_m * spacing_m * slope)
-    empty = divisor <= 0.05 / np.tan(np.arcsin(slope))
+    if source.pieces is None:
+        place = np.meshgrid(*(np.arange(side, dtype=float) for side in shape), indexing="ij")
+        slope = (scene.grid.slant_range_m(place[0], place[1] + 0.5) - scene.grid.slant_range_m(place[0], place[1] - 0.5)) / spacing_m[1]
+        sine = slope
+    else:  # slant range
+        slope, sine = 1.0, np.sin(np.radians(np.nanmean(view.ellipsoid_incidence_deg)))
+    divisor = total / (spacing_m[0] * spacing_m[1] * slope)
+    empty = divisor <= 0.05 / np.tan(np.arcsin(sine))
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
             f"Gamma0_{_polarisation(name)}": np.where(empty, 0.0, band / divisor).astype(np.float32)
@@ -219,9 +289,9 @@ def _flattened(source: Made, given: dict[str, str], version: int) -> dict[str, n
 def _corrected(source: Made, given: dict[str, str], version: int) -> Made:
     assert given["alignToStandardGrid"] == "true"
     assert given["imgResamplingMethod"] == given["demResamplingMethod"] == "BILINEAR_INTERPOLATION"
-    grid = _snap_grid(source.scene, given)
+    grid = source.wanted or _snap_grid(source.scene, given)
     wanted = [name for name in given.get("sourceBands", "").split(",") if name] or list(source.bands)
-    view = snap_view(source.scene, _dem(given), grid, version=version)
+    view = source.view(_dem(given), grid, version)
     bands = {name: snap_bilinear(source.bands[name], view.line, view.pixel, version=version) for name in wanted}
     return replace(source, bands=bands, grid=grid)
 
@@ -241,18 +311,22 @@ def _snap_grid(scene: Scene, given: dict[str, str]) -> MapGrid:
 
 
 def _subset(source: Made, given: dict[str, str]) -> Made:
-    assert source.grid is not None
     assert given["copyMetadata"] == "true"
     if given.get("region"):
         col, row, cols, rows = (int(word) for word in given["region"].split(","))
         window = Window(row=row, col=col, rows=rows, cols=cols)
     else:
-        numbers = np.array([float(word) for word in re.findall(r"-?[\d.]+(?:[eE][-+]?\d+)?", given["geoRegion"])]).reshape(-1, 2)
-        x, y = Transformer.from_crs(4326, source.grid.crs.to_wkt(), always_xy=True).transform(numbers[:, 0], numbers[:, 1])
-        row, col = (np.floor(value + 0.5).astype(int) for value in source.grid.pixel_of(np.array(x), np.array(y)))
-        window = Window(row=row.min(), col=col.min(), rows=np.ptp(row) + 1, cols=np.ptp(col) + 1)
+        window = _region(source.grid, given["geoRegion"])
     window = window.clip(source.grid.shape)
     return replace(source, grid=source.grid.crop(window), bands={name: band[window.slices] for name, band in source.bands.items()})
+
+
+def _region(grid: MapGrid, text: str) -> Window:
+    """The pixels of a map around a polygon in longitude and latitude."""
+    numbers = np.array([float(word) for word in re.findall(r"-?[\d.]+(?:[eE][-+]?\d+)?", text)]).reshape(-1, 2)
+    x, y = Transformer.from_crs(4326, grid.crs.to_wkt(), always_xy=True).transform(numbers[:, 0], numbers[:, 1])
+    row, col = (np.floor(value + 0.5).astype(int) for value in grid.pixel_of(np.array(x), np.array(y)))
+    return Window(row=row.min(), col=col.min(), rows=np.ptp(row) + 1, cols=np.ptp(col) + 1).clip(grid.shape)
 
 
 # BEAM-DIMAP

@@ -246,9 +246,6 @@ def test_what_is_no_scene_is_one_clear_error(shared, product, tmp_path):
         open_scene(shared / "data/s1_grd_rome/Rome-30m-DEM.tif")
     with pytest.raises(InputError, match="not a radar scene"):
         open_scene(product("DF62"))  # an annotation alone
-    (slc,) = (shared / "data/s1_slc_metadata").glob("*_93A7.zip")
-    with pytest.raises(InputError, match="SLC is not supported"):
-        open_scene(slc)
 
 
 def edit(folder, pattern, old, new):

@@ -438,13 +438,6 @@ def test_the_native_engine_refuses_snaps_options(scene, tmp_path, capsys, words)
     assert "--engine snap" in capsys.readouterr().err
 
 
-def test_an_slc_is_sent_to_snaps_graphs(scene, tmp_path):
-    folder = tmp_path / "S1A_IW_SLC__1SDV_20220414T102209_20220414T102236_042768_051AA4_E677.SAFE"
-    folder.mkdir()
-    with pytest.raises(InputError, match="sarseg snap run --graph"):
-        preprocess_snap(folder, tmp_path / "out", [scene.dem], scene.options, SnapOptions(gpt=install_fake(tmp_path)))
-
-
 @pytest.mark.parametrize(("share", "told"), [(0.0, False), (0.5, True)])
 def test_much_that_snap_lacks_is_a_warning(scene, native, tmp_path, monkeypatch, share, told):
     """Zeros in the upper part of the image, as lost tiles leave them; no more data than the other engine has are expected of it."""

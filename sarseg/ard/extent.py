@@ -72,13 +72,10 @@ def choose_looks(scene: Scene, spacing_m: float) -> tuple[int, int]:
         return 1, 1
     points = scene.geolocation_grid
     place = ecef_from_geodetic(points.lon_deg, points.lat_deg, points.height_m)
-    looks = []
-    for along, across, side in ((points.line, points.pixel, scene.shape[0]), (points.pixel, points.line, scene.shape[1])):
-        row = np.flatnonzero(across == across[np.argmin(np.abs(across - np.median(across)))])
-        first, last = row[np.argmin(along[row])], row[np.argmax(along[row])]
-        step_m = float(np.linalg.norm(place[last] - place[first]) / max(1.0, along[last] - along[first]))
-        looks.append(min(max(1, math.floor(spacing_m / max(step_m, 1e-3) + 1e-2)), side))
-    return looks[0], looks[1]
+    steps = np.linalg.lstsq(np.stack([points.line, points.pixel, np.ones_like(points.line)], axis=-1), place, rcond=None)[0][:2]
+    step_m = np.linalg.norm(steps, axis=1)  # the mean over the image, which is longer in near range
+    looks = [max(1, math.floor(spacing_m / max(step, 1e-3) + 1e-2)) for step in step_m]
+    return min(looks[0], scene.shape[0]), min(looks[1], scene.shape[1])
 
 
 def _parse(text: str) -> CRS:

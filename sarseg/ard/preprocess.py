@@ -100,7 +100,7 @@ def preprocess(
 
     Parameters
     ----------
-    scene_path : a SAFE folder, its zip or its manifest; a PALSAR product's folder, zip or one of its files
+    scene_path : a SAFE folder, its zip or its manifest, of a GRD; a PALSAR product's folder, zip or one of its files
     dem : files or folders of tiles
 
     Returns the folder, whose name ends in the matrix too when one is asked for. InputError when scene or DEM cannot be used or the
@@ -108,7 +108,7 @@ def preprocess(
     error.
     """
     options = options or PreprocessOptions()
-    scene, heights, extent = open_inputs(scene_path, dem, options)
+    scene, heights, extent = open_inputs(scene_path, dem, options, reads_pixels=True)
     name = options.product_name(scene.id)
     with create_product(Path(out_dir) / name) as folder:
         check_space(folder.path, _LEAST_BYTES_PX * math.prod(extent.grid.shape))  # before the DEM is read
@@ -133,7 +133,7 @@ def open_lazy(scene_path: str | Path, dem: DemPaths, options: PreprocessOptions 
     import xarray as xr
 
     options = options or PreprocessOptions()
-    scene, heights, extent = open_inputs(scene_path, dem, options)
+    scene, heights, extent = open_inputs(scene_path, dem, options, reads_pixels=True)
     job = make_job(scene, heights, extent, options)
     layers = lazy_layers(job)
     variables: dict[str, Any] = {
@@ -197,9 +197,14 @@ def threads(options: PreprocessOptions) -> int:
     return options.threads or int(CPU_COUNT)
 
 
-def open_inputs(scene_path: str | Path, dem: DemPaths, options: PreprocessOptions) -> tuple[Scene, Dem, Extent]:
-    """Scene, heights and map of a product, as the options ask for them."""
+def open_inputs(scene_path: str | Path, dem: DemPaths, options: PreprocessOptions, *, reads_pixels: bool) -> tuple[Scene, Dem, Extent]:
+    """Scene, heights and map of a product, as the options ask for them.
+
+    InputError for a scene whose pixels are not read here, when `reads_pixels`.
+    """
     scene = open_scene(scene_path)
+    if reads_pixels:
+        scene.check_pixels()
     if options.polarimetry is not None:
         check_quad(scene)
     if options.orbit is not None:

@@ -28,8 +28,9 @@ _WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt")
 def command(paths: tuple[Path, ...], as_json: bool) -> None:
     """Say what a scene, product, dataset, map or model is.
 
-    PATHS are radar scenes (Sentinel-1 GRD: SAFE folder, zip, manifest.safe; PALSAR CEOS: folder, zip, LED- file), products on
-    the map (JAXA mosaics, HyP3, ASF and OPERA RTC, SNAP's .dim, PolSARpro folders), folders that sarseg has written, or raster files.
+    PATHS are radar scenes (Sentinel-1 GRD and IW SLC: SAFE folder, zip, manifest.safe; PALSAR CEOS: folder, zip, LED- file),
+    products on the map (JAXA mosaics, HyP3, ASF and OPERA RTC, SNAP's .dim, PolSARpro folders), folders that sarseg has written,
+    or raster files.
 
     Example: sarseg info S1A_IW_GRDH_1SDV_20210119T031653_20210119T031718_036201_043ED0_8255.zip
     """

@@ -73,10 +73,10 @@ def command(
 ) -> None:
     """Make analysis-ready backscatter on a map grid from scenes.
 
-    SCENE is a Sentinel-1 GRD product (its .SAFE folder, the zip as downloaded, or its manifest.safe) or a PALSAR or PALSAR-2 CEOS
-    product of level 1.1 or 1.5 (its folder, the zip as downloaded, or its LED- file). Each becomes a folder
-    OUTPUT/<scene id>_<radiometry> with a GeoTIFF a polarisation (linear power, thermal noise removed), mask.tif (layover,
-    shadow ...), incidence.tif, a quicklook and item.json. The mask's bits are named inside the file.
+    SCENE is a Sentinel-1 GRD or (with --engine snap) IW SLC product (its .SAFE folder, the zip as downloaded, or its
+    manifest.safe) or a PALSAR or PALSAR-2 CEOS product of level 1.1 or 1.5 (its folder, the zip as downloaded, or its LED- file).
+    Each becomes a folder OUTPUT/<scene id>_<radiometry> with a GeoTIFF a polarisation (linear power, thermal noise removed), mask.tif
+    (layover, shadow ...), incidence.tif, a quicklook and item.json. The mask's bits are named inside the file.
 
     The heights may count from the ellipsoid or from a geoid (EGM96, EGM2008): the DEM's CRS or name says which, else
     --dem-datum must. Free tiles of the whole Earth: Copernicus GLO-30, for example the bucket copernicus-dem-30m of AWS Open Data.

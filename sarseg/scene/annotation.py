@@ -20,8 +20,8 @@ _TAGS: dict[Quantity, str] = {"sigma0": "sigmaNought", "beta0": "betaNought", "g
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Annotation:
-    """What one product annotation holds; equal in both polarisations but for the name."""
+class Header:
+    """What a product annotation says of the product."""
 
     polarisation: str
     mission: str
@@ -34,6 +34,12 @@ class Annotation:
     orbit_direction: str
     orbit_source: str
     noise_removed: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Annotation(Header):
+    """What the product annotation of a GRD holds; equal in both polarisations but for the name."""
+
     orbit: Orbit
     grid: RadarGrid
     geolocation_grid: GeolocationGrid
@@ -56,27 +62,33 @@ def read_annotation(root: Element) -> Annotation:
 
 
 def _read_annotation(root: Element) -> Annotation:
-    header, image = root.find("adsHeader"), root.find("imageAnnotation/imageInformation")
-    product_type = header.text("productType")
-    if product_type != "GRD":
-        raise InputError(f"Sentinel-1 level-1 {product_type} is not supported", root.where, "give a GRD product")
-    processing = root.find("imageAnnotation/processingInformation")
-    epoch_utc = image.time("productFirstLineUtcTime")
+    header = read_header(root)
+    if header.product_type != "GRD":
+        raise InputError(f"a {header.product_type} annotation in a GRD product", root.where, "the folder mixes files of several products")
     return Annotation(
+        **vars(header),
+        orbit=_without_rounding(read_orbit(root, header.start_utc)),
+        grid=_radar_grid(root, header.start_utc),
+        geolocation_grid=read_geolocation_grid(root, header.start_utc),
+    )
+
+
+def read_header(root: Element) -> Header:
+    """What any product annotation says of its product; InputError for anything that is missing."""
+    header, image = root.find("adsHeader"), root.find("imageAnnotation/imageInformation")
+    processing = root.find("imageAnnotation/processingInformation")
+    return Header(
         polarisation=header.text("polarisation"),
         mission=header.text("missionId"),
         mode=header.text("mode"),
         swath=header.text("swath"),
-        product_type=product_type,
+        product_type=header.text("productType"),
         absolute_orbit=header.integer("absoluteOrbitNumber"),
-        start_utc=epoch_utc,
+        start_utc=image.time("productFirstLineUtcTime"),
         stop_utc=image.time("productLastLineUtcTime"),
         orbit_direction=root.text("generalAnnotation/productInformation/pass").lower(),
         orbit_source=processing.text("orbitSource"),
         noise_removed=processing.flag("thermalNoiseCorrectionPerformed"),
-        orbit=_without_rounding(read_orbit(root, epoch_utc)),
-        grid=_radar_grid(root, epoch_utc),
-        geolocation_grid=read_geolocation_grid(root, epoch_utc),
     )
 
 
@@ -162,24 +174,33 @@ def read_geolocation_grid(root: Element, epoch_utc: np.datetime64) -> Geolocatio
 
 def read_calibration(root: Element, annotation: Annotation) -> Calibration:
     """A calibration annotation."""
+    return Calibration(times=annotation.times, tables=calibration_vectors(root, annotation.start_utc))
+
+
+def calibration_vectors(root: Element, epoch_utc: np.datetime64) -> dict[Quantity, tuple[LutVector, ...]]:
+    """The vectors of a calibration annotation."""
     vectors = root.all("calibrationVectorList/calibrationVector")
     if not vectors:
         raise InputError("no calibration vectors", root.where, "download the product again")
-    tables = {quantity: tuple(_vector(vector, tag, annotation.start_utc) for vector in vectors) for quantity, tag in _TAGS.items()}
-    return Calibration(times=annotation.times, tables=tables)
+    return {quantity: tuple(_vector(vector, tag, epoch_utc) for vector in vectors) for quantity, tag in _TAGS.items()}
 
 
 def read_noise(root: Element, annotation: Annotation) -> Noise | None:
     """A noise annotation of either format; None when every value is 0, as in IPF 2.36."""
-    new = root.all("noiseRangeVectorList/noiseRangeVector")
-    old = root.all("noiseVectorList/noiseVector")
-    if not new and not old:
-        raise InputError("no noise vectors", root.where, "download the product again")
-    vectors = tuple(_vector(vector, "noiseRangeLut" if new else "noiseLut", annotation.start_utc) for vector in (new or old))
+    vectors = noise_vectors(root, annotation.start_utc)
     if not any(vector.value.any() for vector in vectors):
         return None
     blocks = tuple(_noise_block(block) for block in root.all("noiseAzimuthVectorList/noiseAzimuthVector"))
     return Noise(times=annotation.times, vectors=vectors, blocks=blocks)
+
+
+def noise_vectors(root: Element, epoch_utc: np.datetime64) -> tuple[LutVector, ...]:
+    """The range vectors of a noise annotation of either format."""
+    new = root.all("noiseRangeVectorList/noiseRangeVector")
+    old = root.all("noiseVectorList/noiseVector")
+    if not new and not old:
+        raise InputError("no noise vectors", root.where, "download the product again")
+    return tuple(_vector(vector, "noiseRangeLut" if new else "noiseLut", epoch_utc) for vector in (new or old))
 
 
 def _noise_block(block: Element) -> NoiseBlock:

@@ -19,6 +19,7 @@ from sarseg.radar.lut import Calibration, Noise
 from sarseg.radar.orbit import Floats, Orbit
 from sarseg.raster.ceos import CeosImage, ImageLayout, Source
 from sarseg.raster.read import Raster, open_raster
+from sarseg.scene.bursts import Coverage
 from sarseg.scene.safe import UNREADABLE
 from sarseg.tiles import Window
 
@@ -29,7 +30,7 @@ T = TypeVar("T")
 
 _CHUNK_LINES = 512
 _COPY_BYTES = 1 << 22
-_STRIP_PX = 1 << 18  # samples of a channel that are read at once for the products of channels
+_STRIP_PX = 1 << 18  # samples of a channel that are read at once for looks
 
 
 class Tables(Mapping[str, T], Generic[T]):
@@ -122,8 +123,10 @@ class Scene:
     orbit, grid : the geometry, both with the same epoch
     calibration, noise : per polarisation; a noise of None means that there is nothing to subtract
     noise_removed : the producer has already subtracted the noise
-    pixels : what the image holds: "dn" amplitude whose lone zeros are dark ground; "amplitude" and "complex", where 0 is no data
+    pixels : what the image holds: "dn" amplitude whose lone zeros are dark ground; "amplitude" and "complex", where 0 is no data;
+        "coverage" where no pixels are read, and the power is 1 where there are data (Sentinel-1 SLC)
     looks : lines and pixels of the file in one of the scene's (`multilooked`)
+    coverage : where an image of "coverage" has data, without looks
     notes : warnings about the product (`warnings` has the orbit's too)
     """
 
@@ -147,8 +150,9 @@ class Scene:
     noise_removed: bool
     geolocation_grid: GeolocationGrid
     measurements: Tables[Measurement]
-    pixels: Literal["dn", "amplitude", "complex"] = "dn"
+    pixels: Literal["dn", "amplitude", "complex", "coverage"] = "dn"
     looks: tuple[int, int] = (1, 1)
+    coverage: Coverage | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -161,6 +165,12 @@ class Scene:
         """What fell back or is missing, the orbit's part included."""
         return (*self.notes, self.orbit.note) if self.orbit.note else self.notes
 
+    def check_pixels(self) -> None:
+        """InputError for a scene whose pixels are not read here."""
+        if self.pixels == "coverage":
+            hint = "preprocess it with --engine snap, or give the GRD product of the same acquisition"
+            raise InputError(f"sarseg by itself reads no pixels of Sentinel-1 {self.mode} {self.product_type}", self.path, hint)
+
     def dn(self, polarisation: str, window: Window) -> NDArray[np.uint16]:
         """Digital numbers as stored (amplitude; 0 = no data), (rows, cols); InputError when the image file is absent or damaged.
 
@@ -168,6 +178,7 @@ class Scene:
         ----------
         window : inside of the image
         """
+        self.check_pixels()
         if self.pixels == "complex" or self.looks != (1, 1):
             raise ValueError(f"{self.id} has no digital numbers: its pixels are {self.pixels}, looks {self.looks}")
         return np.asarray(self._stored(polarisation, window))
@@ -177,6 +188,7 @@ class Scene:
 
         InputError when the product is a detected one.
         """
+        self.check_pixels()
         if self.pixels != "complex":
             raise InputError(f"a {self.product_type} image has no phase", self.path, "give a single look complex product")
         if self.looks != (1, 1):
@@ -186,10 +198,19 @@ class Scene:
     def power(self, polarisation: str, window: Window) -> NDArray[np.float32]:
         """Power before calibration, |I + jQ|^2 or DN^2, float32 (rows, cols); the mean over the looks.
 
-        NaN where there is no data, and where less than half of a pixel's looks have data. Zeros of "dn" images stay.
+        NaN where there is no data, and where less than half of a pixel's looks have data. Zeros of "dn" images stay. As much is
+        read at once as a strip needs, whatever the window and the looks.
         """
         if window.clip(self.shape) != window:
             raise ValueError(f"{window} is not inside of an image of {self.shape}")
+        out = np.empty(window.shape, np.float32)
+        step = max(1, _STRIP_PX // (self.looks[0] * self.looks[1] * max(1, window.cols)))
+        for first in range(0, window.rows, step):
+            strip = Window(row=window.row + first, col=window.col, rows=min(step, window.rows - first), cols=window.cols)
+            out[first : first + strip.rows] = self._power(polarisation, strip)
+        return out
+
+    def _power(self, polarisation: str, window: Window) -> NDArray[np.float32]:
         down, across = self.looks
         fine = Window(row=window.row * down, col=window.col * across, rows=window.rows * down, cols=window.cols * across)
         stored = self._stored(polarisation, fine)
@@ -215,6 +236,7 @@ class Scene:
         The diagonal is `power`. NaN where any of the polarisations has no data, and where less than half of a pixel's looks
         have data in all of them. As much is read at once as a strip needs, whatever the window and the looks.
         """
+        self.check_pixels()
         if self.pixels != "complex":
             raise InputError(f"a {self.product_type} image has no phase", self.path, "give a single look complex product")
         if window.clip(self.shape) != window:
@@ -275,7 +297,7 @@ class Scene:
         return replace(self, orbit=orbit.at_epoch(self.grid.epoch_utc))
 
     def unpacked(self, folder: Path) -> Scene:
-        """The scene with its images outside of the zip, when they are compressed in one.
+        """The scene with its images outside of the zip, when they are compressed in one; one whose pixels are not read as it is.
 
         A compressed member can only be read forwards: whoever reads it in another order inflates it again and again. The images
         are inflated once into `folder`, which the caller removes.
@@ -284,6 +306,8 @@ class Scene:
         ------
         MissingError without room for them, InputError when the archive is damaged
         """
+        if self.pixels == "coverage":
+            return self
         packed: dict[str, zipfile.ZipInfo] = {}
         for polarisation, measurement in self.measurements.items():
             if measurement.archive is not None:
@@ -317,6 +341,7 @@ class Scene:
         import dask.array as da
         import xarray as xr
 
+        self.check_pixels()
         bands = [polarisation for polarisation in self.polarisations if polarisation in self.measurements]
         if not bands:
             raise InputError("the product has no image file", self.path, "download the complete product again")
@@ -337,6 +362,8 @@ class Scene:
 
     def _stored(self, polarisation: str, window: Window) -> NDArray[Any]:
         """Pixels of a window of the file."""
+        if self.coverage is not None:
+            return self.coverage.within(window)
         measurement = self.measurements[polarisation]
         if measurement.layout is None:
             if window.clip(self.shape) != window:

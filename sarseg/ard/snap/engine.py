@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,7 +35,6 @@ from sarseg.scene.model import Scene
 from sarseg.tiles import Window, blocks
 
 _GDAL_CACHE_BYTES = 256 << 20
-_SLC = re.compile(r"^S1[A-D]_(IW|EW|S\d)_SL[C1]_")
 _EARTH_M = 6_371_000.0
 _LON_LAT = CRS.from_epsg(4326)
 _REGION_PX = 8.0
@@ -102,9 +100,9 @@ def preprocess_snap(
     SNAP fails; the native engine's errors for scene and DEM.
     """
     options, wanted = options or PreprocessOptions(), snap_options or SnapOptions()
-    _check(Path(scene_path), options, wanted)
+    _check(options, wanted)
     snap = find_snap(wanted.gpt)
-    scene, heights, extent = open_inputs(scene_path, dem, options)
+    scene, heights, extent = open_inputs(scene_path, dem, options, reads_pixels=False)
     _check_datum(extent.grid)
     _check_side(scene, wanted)
     graph = choose_graph(scene.mission, scene.product_type, "gamma0-rtc" if wanted.flattened else options.radiometry)
@@ -133,7 +131,7 @@ def preprocess_snap(
     return folder.final
 
 
-def _check(path: Path, options: PreprocessOptions, wanted: SnapOptions) -> None:
+def _check(options: PreprocessOptions, wanted: SnapOptions) -> None:
     """Refuse what this engine cannot do, before anything is opened."""
     if options.radiometry == "beta0" or (wanted.flattened and options.radiometry != "gamma0"):
         raise UsageError(
@@ -141,12 +139,6 @@ def _check(path: Path, options: PreprocessOptions, wanted: SnapOptions) -> None:
         )
     if options.speckle is not None or options.polarimetry is not None:
         raise UsageError("the SNAP engine filters no speckle and makes no matrices", None, "take --engine native for it")
-    if any(_SLC.match(part) for part in (path.name, path.parent.name)):
-        raise InputError(
-            "the SNAP engine makes products of Sentinel-1 GRD only, not of SLC",
-            path,
-            "run SNAP's graph for it: sarseg snap run --graph s1_slc",
-        )
 
 
 def _check_datum(grid: MapGrid) -> None:
