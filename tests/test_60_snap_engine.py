@@ -27,6 +27,7 @@ from snap_geoid import write_geoid
 from torch import nn
 
 from sarseg.ard.preprocess import PreprocessOptions, preprocess
+from sarseg.ard.snap import engine
 from sarseg.ard.snap.check import check_graph
 from sarseg.ard.snap.engine import SnapOptions, preprocess_snap
 from sarseg.ard.snap.failures import SnapFailed
@@ -284,6 +285,22 @@ def palsar(folder: Path, made: Made) -> tuple[Path, Path]:
     with rasterio.open(folder / "plane.tif", "w", transform=Affine(5e-4, 0, lon - 0.03, 0, -5e-4, lat + 0.03), **profile) as file:
         file.write(np.full((120, 120), 200.0, "f4"), 1)
     return product, folder / "plane.tif"
+
+
+def test_flattening_of_an_image_that_looks_left_is_refused(tmp_path, monkeypatch, geoid):
+    """SNAP's reader calls every PALSAR image right-looking (docs/snap.md 5)."""
+    product, dem = palsar(tmp_path, PALSAR["ALOS-2 L1.1"])
+    open_right = engine.open_inputs
+
+    def open_left(*given, **more):
+        scene, heights, extent = open_right(*given, **more)
+        return replace(scene, grid=replace(scene.grid, look_side="left")), heights, extent
+
+    monkeypatch.setattr(engine, "open_inputs", open_left)
+    options, wanted = PreprocessOptions(geoid=geoid), SnapOptions(gpt=install_fake(tmp_path, "13.0.2"), flattened=True)
+    with pytest.raises(UsageError, match="looks left"):
+        preprocess_snap(product, tmp_path / "snap", [dem], options, wanted)
+    assert not (tmp_path / "snap").exists()
 
 
 @pytest.mark.parametrize("name", PALSAR)
