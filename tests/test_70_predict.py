@@ -265,20 +265,18 @@ def test_png_without_georeference_is_mapped_by_band_order(tmp_path: Path) -> Non
         assert file.crs is None
 
 
+def write_unnamed(path: Path, values: np.ndarray) -> None:
+    """A raster whose bands have no names."""
+    count, *shape = values.shape
+    grid = grid_of((shape[0], shape[1]))
+    profile = {"driver": "GTiff", "count": count, "height": shape[0], "width": shape[1], "crs": UTM, "transform": grid.transform}
+    with rasterio.open(path, "w", dtype=values.dtype.name, **profile) as file:
+        file.write(values)
+
+
 def test_unnamed_bands_match_by_order_with_a_warning(tmp_path: Path) -> None:
     data = np.random.default_rng(3).normal(-12, 6, (2, 25, 31)).astype("f4")
-    with rasterio.open(
-        tmp_path / "chip.tif",
-        "w",
-        driver="GTiff",
-        count=2,
-        height=25,
-        width=31,
-        dtype="float32",
-        crs=UTM,
-        transform=grid_of((25, 31)).transform,
-    ) as file:
-        file.write(data)
+    write_unnamed(tmp_path / "chip.tif", data)
     folder = predict(thresholds("raw"), tmp_path / "chip.tif", tmp_path / "maps")
     assert json.loads((folder / "item.json").read_text())["properties"]["sarseg:warnings"] == ["bands matched by order: VV = b1, VH = b2"]
     with pytest.raises(InputError, match="no band VV, VH, HH"):
@@ -287,18 +285,7 @@ def test_unnamed_bands_match_by_order_with_a_warning(tmp_path: Path) -> None:
 
 def test_an_image_of_more_bands_without_names_is_told(tmp_path: Path) -> None:
     values = np.random.default_rng(2).integers(0, 256, (4, 20, 30), dtype=np.uint16)
-    with rasterio.open(
-        tmp_path / "four.tif",
-        "w",
-        driver="GTiff",
-        count=4,
-        height=20,
-        width=30,
-        dtype="uint16",
-        crs=UTM,
-        transform=grid_of((20, 30)).transform,
-    ) as file:
-        file.write(values)
+    write_unnamed(tmp_path / "four.tif", values)
     bands = tuple(BandSpec(name=name, scale="raw", mean=128.0, std=50.0) for name in ("b1", "b2", "b3"))
     model = Model(Thresholds(), ModelSpec(network="compact_unet", bands=bands, quantity="raw", legend=LEGEND), Path("m"))
     folder = predict(model, tmp_path / "four.tif", tmp_path / "maps")

@@ -91,7 +91,7 @@ def preprocess_snap(
     snap_options: SnapOptions | None = None,
     progress: Progress = silent,
 ) -> Path:
-    """As `sarseg.ard.preprocess.preprocess`, with SNAP's backscatter: the same files, grid, tags and item in the product folder.
+    """As `sarseg.ard.preprocess.preprocess`, of Sentinel-1 IW SLC too, with SNAP's backscatter: the same files, grid, tags and item.
 
     Mask and angles are computed here, from the same DEM. What SNAP prints is kept in `<product>.gpt.log` beside the product when SNAP
     fails. Nothing else is left after an error.
