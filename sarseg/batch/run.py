@@ -239,14 +239,14 @@ class _Line:
         from sarseg.ard.snap.engine import SnapOptions, preprocess_snap
         from sarseg.scene.open import open_scene
 
-        download, engine, flattened = scene.download.path, self.pipeline.inputs.engine, self.pipeline.flattened
+        download, engine, wanted = scene.download.path, self.pipeline.inputs.engine, SnapOptions(flattened=self.pipeline.flattened)
         dem = [self.downloads / path for path in self.pipeline.inputs.dem]
         options, opened = self._options("preprocess"), open_scene(download)
         self._check_bands(scene, opened.polarisations)
-        scene.ard = self.out / ARD / (options.product_name(opened.id) + ("-rtc" if flattened else ""))
+        scene.ard = self.out / ARD / wanted.product_name(options, opened.id)
         self._name_map(scene, scene.ard.name)
-        make = preprocess if engine == "native" else partial(preprocess_snap, snap_options=SnapOptions(flattened=flattened))
-        said = {**as_json(options), "engine": engine, **({"radiometry": FLATTENED} if flattened else {})}
+        make = preprocess if engine == "native" else partial(preprocess_snap, snap_options=wanted)
+        said = {**as_json(options), "engine": engine, **({"radiometry": FLATTENED} if wanted.flattened else {})}
         scene.ard_key = self._carry_out(
             Step(name="preprocess", scene=scene.name, inputs=(download, *dem, *_paths(options)), options=said, output=scene.ard),
             lambda: make(download, scene.ard.parent, dem=dem, options=options, progress=self.progress),

@@ -144,11 +144,13 @@ def run(graph: str, pairs: tuple[str, ...], out: Path, gpt: Path | None, userdir
         -P spacing_m=20.0 -P spacing_deg=0.0 -P origin=10.0 -P range_looks=4 -o s1.dim
     """
     from sarseg.ard.snap.runner import RunOptions, run_gpt
+    from sarseg.product.folder import make_parent
 
     snap = _snap(gpt)
     text = _filled(graph, {**_values(pairs), "output": str(out.absolute())}, snap.known)
     limit_s = RunOptions().time_limit_s if limit_min is None else 60.0 * limit_min
-    with _folder_beside(out.absolute()) as folder, progress_bar() as progress:
+    make_parent(out.absolute())
+    with tempfile.TemporaryDirectory(prefix=".snap-", dir=out.absolute().parent) as folder, progress_bar() as progress:
         file = Path(folder) / f"{Path(graph).stem}.xml"
         file.write_text(text, encoding="utf-8")
         outputs = _outputs(text)
@@ -158,17 +160,6 @@ def run(graph: str, pairs: tuple[str, ...], out: Path, gpt: Path | None, userdir
         click.echo(f"sarseg: warning: {warning}", err=True)
     for path in outputs:
         click.echo(path)
-
-
-def _folder_beside(out: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder that is removed; MissingError when none can be made there, as in /proc."""
-    from sarseg.product.folder import make_parent
-
-    make_parent(out)
-    try:
-        return tempfile.TemporaryDirectory(prefix=".snap-", dir=out.parent)
-    except FileNotFoundError as error:
-        raise MissingError("no file can be made here", out.parent, "choose another place for the output") from error
 
 
 def _path(graph: str) -> Path:

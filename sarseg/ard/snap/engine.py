@@ -58,6 +58,10 @@ class SnapOptions:
     flattened: bool = False
     time_limit_s: float = RunOptions().time_limit_s
 
+    def product_name(self, options: PreprocessOptions, scene_id: str) -> str:
+        """Name of the product of a scene: the native engine's, or `<scene id>_gamma0-rtc`."""
+        return options.product_name(scene_id) + ("-rtc" if self.flattened else "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
@@ -106,7 +110,7 @@ def preprocess_snap(
     _check_datum(extent.grid)
     _check_side(scene, wanted)
     graph = choose_graph(scene.mission, scene.product_type, "gamma0-rtc" if wanted.flattened else options.radiometry)
-    name = options.product_name(scene.id) + ("-rtc" if wanted.flattened else "")
+    name = wanted.product_name(options, scene.id)
     with create_product(Path(out_dir) / name) as folder:
         scratch = folder.path / "scratch"
         scratch.mkdir()
