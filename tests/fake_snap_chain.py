@@ -16,7 +16,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from fake_snap import graph as graphs
-from fake_snap_bursts import Pieces, deburst
+from fake_snap_bursts import Pieces, deburst, swaths_of
 from pyproj import CRS, Transformer
 from snap_replay import NOISE_FLOOR, SnapDem, SnapView, snap_bilinear, snap_view
 
@@ -110,6 +110,11 @@ def _polarisation(name: str) -> str:
     return name.rpartition("_")[2]
 
 
+def _renamed(name: str, start: str) -> str:
+    """Amplitude_IW2_VV -> start_IW2_VV."""
+    return f"{start}_{name.partition('_')[2]}"
+
+
 def _read_slc(scene: Scene, path: Path, graph: graphs.Graph) -> Made:
     """The part of the image of all bursts that the map lies in, with room around it."""
     nodes = {node.operator: node.parameters for node in graphs.check_links(graph) if "region" not in node.parameters}
@@ -125,7 +130,9 @@ def _read_slc(scene: Scene, path: Path, graph: graphs.Graph) -> Made:
     (top, bottom), (left, right) = ends
     pieces = deburst(path.parent, ends[0], ends[1])
     window = Window(row=top, col=left, rows=bottom - top, cols=right - left)
-    bands = {f"Amplitude_{name}": dn for name, dn in pieces.dn.items()}
+    swaths = {one.swath for one in swaths_of(path.parent)}
+    start = "Amplitude" if len(swaths) > 1 else f"Amplitude_{swaths.pop()}"  # Deburst takes the swath out only where it merges several
+    bands = {f"{start}_{name}": dn for name, dn in pieces.dn.items()}
     return Made(scene=scene, window=window, bands=bands, pieces=pieces, wanted=wanted, along_m=13.9)
 
 
@@ -150,7 +157,7 @@ def _denoised(source: Made) -> dict[str, np.ndarray]:
         pol = _polarisation(name)
         squared = band.astype(float) ** 2
         power = squared - source.noise(pol)
-        made[f"Intensity_{pol}"] = np.where(squared == 0, 0.0, np.where(power < 0, NOISE_FLOOR, power)).astype(np.float32)
+        made[_renamed(name, "Intensity")] = np.where(squared == 0, 0.0, np.where(power < 0, NOISE_FLOOR, power)).astype(np.float32)
     return made
 
 
@@ -167,7 +174,7 @@ def _calibrated(source: Made, given: dict[str, str], version: int) -> dict[str, 
             floored = (band == np.float32(NOISE_FLOOR)) & name.startswith("Intensity")
             if version < 14:
                 value = np.where(floored, value * 2.0 ** np.ceil(np.log2(NOISE_FLOOR / np.where(floored, value, 1.0))), value)
-            made[f"{start}_{_polarisation(name)}"] = value.astype(np.float32)
+            made[_renamed(name, start)] = value.astype(np.float32)
     return made
 
 
@@ -280,7 +287,7 @@ def _flattened(source: Made, given: dict[str, str], version: int) -> dict[str, n
     empty = divisor <= 0.05 / np.tan(np.arcsin(sine))
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
-            f"Gamma0_{_polarisation(name)}": np.where(empty, 0.0, band / divisor).astype(np.float32)
+            _renamed(name, "Gamma0"): np.where(empty, 0.0, band / divisor).astype(np.float32)
             for name, band in source.bands.items()
             if name.startswith("Beta0")
         }

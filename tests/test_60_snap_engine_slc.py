@@ -193,6 +193,26 @@ def test_flattened_gamma0_has_no_data_beside_the_swaths(case, tmp_path):
     assert np.median(power[good]) == pytest.approx(0.5, rel=0.2)
 
 
+@pytest.mark.parametrize("flattened", [False, True])
+def test_a_single_swath(case, tmp_path, flattened):
+    """As burst extractors leave it; SNAP keeps IW2 in the names of its bands then."""
+    folder = tmp_path / case.folder.name
+    kept = [path for path in case.folder.rglob("*") if path.is_file() and (path.name == "manifest.safe" or "-iw2-" in path.name)]
+    for path in kept:
+        link = folder / path.relative_to(case.folder)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
+    options, asked = replace(case.options, spacing_m=40.0), SnapOptions(gpt=install_fake(tmp_path, "14.0.0"), flattened=flattened)
+    made = preprocess_snap(folder, tmp_path / "out", [case.dem], options, asked)
+    line, pixel = seen(replace(case, folder=folder), made)
+    inside = covered(swaths_of(folder), np.rint(line).astype(int), np.rint(pixel).astype(int))
+    good = open_product(made).mask() == 0
+    assert good[binary_erosion(inside, iterations=3)].mean() > (0.9 if flattened else 0.999)
+    assert not good[~binary_dilation(inside, iterations=2)].any()
+    assert open_product(made).bands == ("VV",)
+    assert any("no annotation of IW1, IW3" in told for told in item(made)["properties"]["sarseg:warnings"])
+
+
 def test_snap_gets_the_archive_as_it_is(case, tmp_path, monkeypatch):
     """And a graph that takes the noise away, calibrates, puts the bursts together and averages, in this order; nothing is unpacked."""
     asked = []

@@ -127,6 +127,7 @@ class Scene:
         "coverage" where no pixels are read, and the power is 1 where there are data (Sentinel-1 SLC)
     looks : lines and pixels of the file in one of the scene's (`multilooked`)
     coverage : where an image of "coverage" has data, without looks
+    swaths : sub-swaths of an image of bursts, from near to far range
     notes : warnings about the product (`warnings` has the orbit's too)
     """
 
@@ -153,6 +154,7 @@ class Scene:
     pixels: Literal["dn", "amplitude", "complex", "coverage"] = "dn"
     looks: tuple[int, int] = (1, 1)
     coverage: Coverage | None = None
+    swaths: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

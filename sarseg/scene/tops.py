@@ -144,6 +144,7 @@ def read_tops(safe: Safe, manifest: Manifest) -> Scene:
         measurements=measurements,
         pixels="coverage",
         coverage=image.coverage,
+        swaths=tuple(swath.swath for swath in image.swaths),
         notes=(*image.notes, *missing_notes(safe, manifest), *lacking, *noise_notes(noise, removed=removed)),
     )
 

@@ -48,7 +48,10 @@ def read_input(node: Node) -> Bands:
 
 
 def _safe(folder: Path) -> Bands:
+    """Bands of several swaths have their names after Deburst from the start; those of a single one (IW2) keep the swath for good."""
     files = sorted(folder.glob("annotation/*.xml"))
+    swaths = {one.name.split("-")[1].upper() for one in files}
+    swath = f"{swaths.pop()}_" if len(swaths) == 1 and "-slc-" in files[0].name else ""
     pols = sorted({one.name.split("-")[3].upper() for one in files}) or ["VV"]
     shape = S1_ROME
     if files:
@@ -56,7 +59,7 @@ def _safe(folder: Path) -> Bands:
         lines, samples = (re.search(rf"<{name}>(\d+)</{name}>", text) for name in ("numberOfLines", "numberOfSamples"))
         if lines and samples:
             shape = (int(lines[1]), int(samples[1]))
-    return Bands({f"Amplitude_{pol}": "amplitude" for pol in pols}, shape)
+    return Bands({f"Amplitude_{swath}{pol}": "amplitude" for pol in pols}, shape)
 
 
 def initialise(node: Node, source: Bands | None, graph: Graph) -> Bands:

@@ -20,7 +20,7 @@ from sarseg.ard.preprocess import DemPaths, PreprocessOptions, counted, make_job
 from sarseg.ard.snap.auxiliary import geoid_for_snap, orbit_file, orbit_type, prepare_userdir
 from sarseg.ard.snap.dem import NODATA_M, ORIGIN_SHIFT_PX, write_dem
 from sarseg.ard.snap.finish import BandNames, SnapImage, finish_block, open_image
-from sarseg.ard.snap.graphs import choose_graph, graph_text
+from sarseg.ard.snap.graphs import band_suffix, choose_graph, graph_text
 from sarseg.ard.snap.install import Snap, find_snap
 from sarseg.ard.snap.runner import RunOptions, RunReport, run_gpt
 from sarseg.constants import SPEED_OF_LIGHT_M_S
@@ -83,8 +83,15 @@ class _Task:
 
     @property
     def names(self) -> BandNames:
-        power = {name: f"{self.options.radiometry.capitalize()}_{name}" for name in self.job.polarisations}
-        return BandNames(power=power, floors={name: f"Floor_{name}" for name in self.job.polarisations if name in self.job.denoised})
+        suffixes = {name: band_suffix(name, self.swath) for name in self.job.polarisations}
+        power = {name: f"{self.options.radiometry.capitalize()}_{suffix}" for name, suffix in suffixes.items()}
+        return BandNames(power=power, floors={name: f"Floor_{suffix}" for name, suffix in suffixes.items() if name in self.job.denoised})
+
+    @property
+    def swath(self) -> str:
+        """The only sub-swath of an SLC, else ""."""
+        swaths = self.job.scene.swaths
+        return swaths[0] if len(swaths) == 1 else ""
 
 
 def preprocess_snap(
@@ -199,6 +206,7 @@ def _run(task: _Task, progress: Progress) -> RunReport:
         "mission": scene.mission,
         "level": scene.product_type,
         "ipf": scene.ipf_version or "" if scene.mission.startswith("S1") else "",
+        "swath": task.swath,
         "orbit_type": orbit_type(orbit) if orbit is not None else "",
         "range_looks": str(scene.looks[1]),
         "azimuth_looks": str(scene.looks[0]),

@@ -10,6 +10,7 @@ that a product does not need are left out and bands are repeated for each polari
 | polarisations | those that are wanted, "VV,VH" | needed |
 | denoised | those whose thermal noise SNAP subtracts; "" = none | "" |
 | mission, level, ipf | `Scene.mission`, `.product_type`, `.ipf_version` | ""; alos_rtc needs the level |
+| swath | of an SLC with a single one, "IW2": SNAP keeps it in the names of bands then; "" = several | "" |
 | orbit_type | of Apply-Orbit-File; "" = the orbit of the product | "" |
 | range_looks, azimuth_looks | pixels and lines to average in radar geometry | 1 |
 | columns, lines | pixels and lines, from the first on, that fill whole looks; SNAP's Multilook is given no others | all of them |
@@ -19,10 +20,10 @@ that a product does not need are left out and bands are repeated for each polari
 
 What the graph writes: one BEAM-DIMAP product with `Sigma0_<pol>` or `Gamma0_<pol>` (flattened gamma0 too) for every polarisation
 wanted, linear power, 0 = no signal; and `Floor_<pol>` for those in `denoised`: 0 = no signal, 1 = signal, 2 = at the floor that
-SNAP's removal of noise leaves. Floors are told apart in radar geometry and then averaged and resampled like the powers: a value of
-1.5 or more says that most of the pixel's weight is floored (mask bit 32). In a GRD they are the 1e-5 that ThermalNoiseRemoval puts
-for a negative difference, before Calibration; in an SLC, after Deburst, what is not above `FLOORS` of the version. Averaging counts
-zeros in: along the image's edge a floored look is told as such when a quarter of it or less has no signal.
+SNAP's removal of noise leaves; <pol> as `band_suffix` says. Floors are told apart in radar geometry and then averaged and resampled
+like the powers: a value of 1.5 or more says that most of the pixel's weight is floored (mask bit 32). In a GRD they are the 1e-5 that
+ThermalNoiseRemoval puts for a negative difference, before Calibration; in an SLC, after Deburst, what is not above `FLOORS` of the
+version. Averaging counts zeros in: along the image's edge a floored look is told as such when a quarter of it or less has no signal.
 
 BandMaths' own product is never averaged, flattened or corrected: SNAP may leave its tie points empty. Its bands are merged into the
 product that they were made from, whose metadata, tie points and geocoding count.
@@ -66,6 +67,7 @@ _DEFAULTS: Mapping[str, str] = {
     "mission": "",
     "level": "",
     "ipf": "",
+    "swath": "",
     "orbit_type": "",
     "range_looks": "1",
     "azimuth_looks": "1",
@@ -75,7 +77,7 @@ _DEFAULTS: Mapping[str, str] = {
     "region": "",
 }
 _DERIVED = ("bands", "complex", "floor", "polarisation", "sigma0")
-_CHOOSING = ("radiometry", "polarisations", "denoised", "mission", "level", "ipf")
+_CHOOSING = ("radiometry", "polarisations", "denoised", "mission", "level", "ipf", "swath")
 
 
 def packaged_graph(name: str) -> Path:
@@ -148,6 +150,15 @@ def graph_text(graph: Path, values: Mapping[str, str], version: int) -> str:
     return fill(text, used)
 
 
+def band_suffix(polarisation: str, swath: str = "") -> str:
+    """What SNAP's names of bands end with after TOPSAR-Deburst: "VV", of a product with a single sub-swath "IW2_VV"."""
+    return f"{swath}_{polarisation}" if swath else polarisation
+
+
+def _suffixes(given: Mapping[str, str], which: str) -> list[str]:
+    return [band_suffix(name, given["swath"]) for name in _list(given.get(which, ""))]
+
+
 def _list(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
@@ -155,8 +166,8 @@ def _list(text: str) -> list[str]:
 def _bands(given: Mapping[str, str]) -> str:
     """What Terrain-Correction resamples."""
     quantity = given["radiometry"].removesuffix("-rtc").capitalize()
-    names = [f"{quantity}_{name}" for name in _list(given.get("polarisations", ""))]
-    return ",".join([*names, *(f"Floor_{name}" for name in _list(given["denoised"]))])
+    names = [f"{quantity}_{name}" for name in _suffixes(given, "polarisations")]
+    return ",".join([*names, *(f"Floor_{name}" for name in _suffixes(given, "denoised"))])
 
 
 def _floor(version: int) -> str:
@@ -208,7 +219,7 @@ def _drop(root: Any, name: str) -> None:
 def _repeat_bands(root: Any, given: Mapping[str, str]) -> None:
     """One targetBand for each polarisation."""
     for node in root.iterfind("node"):
-        names = _list(given["denoised"] if node.get("id") == "Floors" else given.get("polarisations", ""))
+        names = _suffixes(given, "denoised" if node.get("id") == "Floors" else "polarisations")
         sigma0 = _SIGMA0.get(given["level"], "Sigma0_${polarisation}")
         for band in list(node.iterfind("parameters/targetBands/targetBand")):
             place = band.getparent()
