@@ -17,6 +17,7 @@ from rasterio.crs import CRS
 
 from sarseg.errors import InputError
 from sarseg.grid import MapGrid
+from sarseg.labels.options import LabelOptions
 from sarseg.labels.resample import choose_rule, make_labels, on_grid
 from sarseg.labels.sources import LabelSource, Remap, open_labels
 from sarseg.legend import LandClass, Legend
@@ -162,13 +163,14 @@ def test_remap_brings_foreign_values_to_codes(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", np.array([[-1, 0, 1], [1, 1, -1]], np.int16), grid, nodata=-1)
     table = tmp_path / "remap.yaml"
     table.write_text("-1: 255\n0: 1\n1: 2\n")
-    made = make_labels(path, path, tmp_path / "out.tif", remap=Remap.from_file(table))
+    made = make_labels(path, path, tmp_path / "out.tif", LabelOptions(remap=str(table)))
     np.testing.assert_array_equal(open_raster(made).read_codes(), [[255, 1, 2], [2, 2, 255]])
     assert open_raster(made).tags["class_2"] == "class_2"
     unnamed = Remap({0: 1, 1: 2})
     np.testing.assert_array_equal(open_labels(path, None, unnamed).codes(Window.whole((2, 3))), [[0, 1, 2], [2, 2, 0]])
+    table.write_text("0: 1\n")
     with pytest.raises(InputError, match="value 1 is not in the remap table"):
-        make_labels(path, path, tmp_path / "bad.tif", remap=Remap({0: 1}))
+        make_labels(path, path, tmp_path / "bad.tif", LabelOptions(remap=str(table)))
     assert not (tmp_path / "bad.tif").exists()
     np.testing.assert_array_equal(open_labels(path, None, Remap({1: 2}, default=9)).codes(Window.whole((2, 3))), [[0, 9, 2], [2, 2, 0]])
 

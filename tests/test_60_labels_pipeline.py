@@ -14,7 +14,7 @@ from sarseg.batch.config import read_pipeline
 from sarseg.batch.run import _Line
 from sarseg.errors import InputError, UsageError
 from sarseg.labels.options import LabelOptions
-from sarseg.labels.resample import label_product
+from sarseg.labels.resample import make_labels
 from sarseg.product.folder import write_json
 from sarseg.progress import silent
 
@@ -71,7 +71,7 @@ def test_the_truth_comes_in_the_maps_codes_and_old_labels_are_refused(tmp_path: 
     item = {"id": "s", "properties": {"datetime": "2024-05-01T00:00:00Z"}, "assets": {}}
     write_json(tmp_path / "ard" / "item.json", item)
     with pytest.raises(InputError, match="of 2020 and the scene of 2024"):
-        label_product(tmp_path / name, tmp_path / "ard", tmp_path / "o.tif", LabelOptions(remap="sar5"))
-    told = label_product(tmp_path / name, tmp_path / "ard", tmp_path / "o.tif", LabelOptions(remap="sar5", max_years=4))
+        make_labels(tmp_path / name, tmp_path / "ard", tmp_path / "o.tif", LabelOptions(remap="sar5"))
+    told = make_labels(tmp_path / name, tmp_path / "ard", tmp_path / "o.tif", LabelOptions(remap="sar5", max_years=4))
     with rasterio.open(told) as file:
         assert (file.tags()["label_year"], file.tags()["scene_datetime"]) == ("2020", "2024-05-01T00:00:00Z")

@@ -19,7 +19,7 @@ from sarseg.cli.labels import command
 from sarseg.errors import InputError, SarsegError, UsageError
 from sarseg.labels.known import KINDS, READY, composed, legend_of, ready_remap, recognise, values_of
 from sarseg.labels.options import LabelOptions, check_dates
-from sarseg.labels.resample import label_product
+from sarseg.labels.resample import make_labels
 from sarseg.labels.sources import Remap, open_labels, open_sources
 from sarseg.legend import Legend
 from sarseg.product.open import open_map
@@ -87,7 +87,7 @@ def test_the_real_forest_map_in_its_archive(shared: Path, tmp_path: Path) -> Non
     window = Window(row=4400, col=1800, rows=100, cols=400)
     np.testing.assert_array_equal(labels.codes(window), raw[window.slices])
     for remap, table in {"fnf": {2: 2, 3: 3}, "sar5": {2: 255, 3: 1}}.items():
-        made = label_product(path, _like(tmp_path / f"{remap}_like.tif", labels.grid), tmp_path / f"{remap}.tif", LabelOptions(remap=remap))
+        made = make_labels(path, _like(tmp_path / f"{remap}_like.tif", labels.grid), tmp_path / f"{remap}.tif", LabelOptions(remap=remap))
         with rasterio.open(made) as file:
             got, tags = file.read(1), file.tags()
         # counts of the README of the data, not of this code
@@ -113,7 +113,7 @@ def test_the_real_worldcover_tiles(shared: Path, tmp_path: Path, year: int, vers
         2020: {10: 4201598, 20: 2276, 30: 312628, 40: 6856, 50: 118613, 60: 45062, 80: 3951054, 90: 1814, 95: 99},
         2021: {10: 4187654, 20: 341, 30: 308976, 40: 4601, 50: 163571, 60: 14105, 80: 3960008, 90: 714, 95: 30},
     }[year]
-    made = label_product(path, path, tmp_path / "own.tif", LabelOptions())
+    made = make_labels(path, path, tmp_path / "own.tif", LabelOptions())
     with rasterio.open(made) as file:
         own, tags = file.read(1), file.tags()
     assert {int(code): int((own == code).sum()) for code in np.unique(own)} == counts
@@ -123,7 +123,7 @@ def test_the_real_worldcover_tiles(shared: Path, tmp_path: Path, year: int, vers
         version,
         "mangroves",
     )
-    made = label_product(path, path, tmp_path / "five.tif", LabelOptions(remap="sar5"))
+    made = make_labels(path, path, tmp_path / "five.tif", LabelOptions(remap="sar5"))
     five = open_map(made)
     assert five.legend.names == ("water", "bare and low vegetation", "shrub and wetland", "forest", "built-up")
     want = {1: counts[80], 2: sum(counts[v] for v in (30, 40, 60)), 3: counts[20] + counts[90], 4: counts[10] + counts[95], 5: counts[50]}

@@ -20,7 +20,7 @@ from sarseg.errors import InputError, UsageError
 from sarseg.grid import MapGrid
 from sarseg.labels.dstl import open_dstl, wkt_rings
 from sarseg.labels.options import LabelOptions
-from sarseg.labels.resample import label_product
+from sarseg.labels.resample import make_labels
 from sarseg.labels.sources import Remap
 from sarseg.labels.vector import open_vector
 from sarseg.legend import Legend
@@ -167,7 +167,7 @@ def test_names_codes_and_trouble(tmp_path: Path) -> None:
     like = tmp_path / "like.tif"
     with rasterio.open(like, "w", driver="GTiff", count=1, height=20, width=20, dtype="uint8", crs="EPSG:4326", transform=grid.transform):
         pass
-    made = label_product(path, like, tmp_path / "o.tif", LabelOptions(class_field="c", year=2019))
+    made = make_labels(path, like, tmp_path / "o.tif", LabelOptions(class_field="c", year=2019))
     with rasterio.open(made) as file:
         assert (file.read(1)[0, 0], file.tags()["class_2"], file.tags()["label_year"]) == (2, "wood", "2019")
 
@@ -220,7 +220,7 @@ def test_the_real_rows_of_dstl_cover_the_image(shared: Path, tmp_path: Path) -> 
         rasterio.open(image, "w", driver="GTiff", count=3, height=40, width=30, dtype="uint16"),
     ):
         pass
-    made = label_product(folder / "sample_submission_first20.csv", image, tmp_path / "o.tif", LabelOptions())
+    made = make_labels(folder / "sample_submission_first20.csv", image, tmp_path / "o.tif", LabelOptions())
     with pytest.warns(rasterio.errors.NotGeoreferencedWarning), rasterio.open(made) as file:
         got = file.read(1)
         assert file.tags()["label_kind"] == "dstl"

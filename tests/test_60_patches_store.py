@@ -16,8 +16,8 @@ from rasterio.crs import CRS
 
 from sarseg.errors import InputError, UsageError
 from sarseg.grid import MapGrid
+from sarseg.labels.options import LabelOptions
 from sarseg.labels.resample import make_labels
-from sarseg.labels.sources import Remap
 from sarseg.legend import LandClass, Legend
 from sarseg.masks import Mask
 from sarseg.patches import PatchOptions, Source, open_dataset, write_dataset
@@ -267,13 +267,12 @@ def test_sen1floods11_with_whole_chips_held_out(shared: Path, tmp_path: Path) ->
     data = shared / "data" / "sen1floods11"
     rows = [row for row in csv.DictReader((data / "splits.csv").read_text().splitlines()) if row["split_b"] != "exclude"]
     legend = Legend((LandClass(code=1, name="land", color=(180, 160, 90)), LandClass(code=2, name="water", color=(0, 90, 200))))
-    remap = Remap({-1: 255, 0: 1, 1: 2})
+    (tmp_path / "remap.yaml").write_text("-1: 255\n0: 1\n1: 2\n")
+    recoded = LabelOptions(remap=str(tmp_path / "remap.yaml"))
     sources, counts = [], {"train": [0, 0], "val": [0, 0], "test": [0, 0]}
     for row in rows:
         chip = row["chip"]
-        made = make_labels(
-            data / f"{chip}_LabelHand.tif", data / f"{chip}_S1Hand.tif", tmp_path / f"{chip}.tif", legend=legend, remap=remap
-        )
+        made = make_labels(data / f"{chip}_LabelHand.tif", data / f"{chip}_S1Hand.tif", tmp_path / f"{chip}.tif", recoded, legend=legend)
         sources.append(Source(image=data / f"{chip}_S1Hand.tif", labels=made, name=chip))
         with rasterio.open(data / f"{chip}_LabelHand.tif") as file, rasterio.open(data / f"{chip}_S1Hand.tif") as radar:
             there = (radar.read() != -32768).all(0)

@@ -83,7 +83,7 @@ class Miniature:
             "snap", out / f"{name}_{options.radiometry}{'-rtc' if snap_options.flattened else ''}", *dem, options, name=name
         )
 
-    def label_product(self, source: Path, like: Path, out: Path, options: Any, *, legend: Any, progress: Any) -> Path:
+    def make_labels(self, source: Path, like: Path, out: Path, options: Any, *, legend: Any, progress: Any) -> Path:
         return self._publish("labels", out, source, like, name=f"labels {out.stem}")
 
     def write_dataset(self, out: Path, sources: list[Any], options: Any, progress: Any) -> Path:
@@ -108,7 +108,7 @@ class Miniature:
             ("scene.open", "open_scene"),
             ("ard.preprocess", "preprocess"),
             ("ard.snap.engine", "preprocess_snap"),
-            ("labels.resample", "label_product"),
+            ("labels.resample", "make_labels"),
             ("patches.store", "write_dataset"),
             ("train.loop", "train"),
             ("predict.engine", "predict"),
@@ -341,7 +341,7 @@ def test_what_is_told_of_the_labels_is_not_told_of_another_truth(
     """A vector's class field goes to a truth that is a vector too, and not to a raster."""
     told = {}
 
-    def label_product(source: Path, like: Path, out: Path, options: Any, **_: Any) -> None:
+    def make_labels(source: Path, like: Path, out: Path, options: Any, **_: Any) -> None:
         told[source.name] = (options.class_field, options.year)
         out.parent.mkdir(exist_ok=True)
         out.touch()
@@ -351,7 +351,7 @@ def test_what_is_told_of_the_labels_is_not_told_of_another_truth(
     text = PIPELINE.replace("truth.tif", "fields.gpkg")
     (downloads / "line.yaml").write_text(f"{text}labels_class_field: crop\nlabels_year: 2019\ntruth: {truth}\n")
     install()
-    monkeypatch.setattr("sarseg.labels.resample.label_product", label_product)
+    monkeypatch.setattr("sarseg.labels.resample.make_labels", make_labels)
     run(downloads, tmp_path / "out")
     assert told == {"fields.gpkg": ("crop", 2019), truth: (field, None)}
 

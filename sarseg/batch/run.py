@@ -261,7 +261,7 @@ class _Line:
             raise InputError(f"has no {', '.join(absent)}, which the pipeline wants", scene.download.path, hint)
 
     def _labels(self, scene: _Scene) -> None:
-        from sarseg.labels.resample import label_product
+        from sarseg.labels.resample import make_labels
 
         source, options = self.downloads / self.pipeline.inputs.labels, self._label_options()
         scene.labels_key = self._carry_out(
@@ -273,7 +273,7 @@ class _Line:
                 options=as_json(options),
                 output=scene.labels,
             ),
-            lambda: label_product(source, scene.ard, scene.labels, options, legend=self._legend(), progress=self.progress),
+            lambda: make_labels(source, scene.ard, scene.labels, options, legend=self._legend(), progress=self.progress),
         )
 
     def _train(self, scenes: Sequence[_Scene]) -> tuple[Path, str]:
@@ -346,7 +346,7 @@ class _Line:
 
     def _truth(self, source: Path, landcover: Path, key: str) -> tuple[Path, str]:
         """The truth on the map's grid in the map's codes; every pixel of it counts, however mixed it is."""
-        from sarseg.labels.resample import is_vector, label_product
+        from sarseg.labels.resample import is_vector, make_labels
 
         made, options = self.out / TRUTH, replace(self._label_options(), min_purity=None)
         if self.pipeline.inputs.truth is not None:  # what was told of the labels was not told of it
@@ -360,7 +360,7 @@ class _Line:
                 options=as_json(options),
                 output=made,
             ),
-            lambda: label_product(source, landcover / names.LANDCOVER, made, options, legend=self._legend(), progress=self.progress),
+            lambda: make_labels(source, landcover / names.LANDCOVER, made, options, legend=self._legend(), progress=self.progress),
         )
         return made, key
 

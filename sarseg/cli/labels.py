@@ -60,7 +60,7 @@ def command(
     from sarseg.errors import UsageError
     from sarseg.labels.known import KINDS
     from sarseg.labels.options import LabelOptions
-    from sarseg.labels.resample import label_product
+    from sarseg.labels.resample import make_labels
     from sarseg.legend import Legend
 
     named = legend in KINDS
@@ -70,5 +70,5 @@ def command(
         raise UsageError(f"--legend {legend} is no known source and no file", None, f"known are {', '.join(KINDS)}")
     classes = Legend.from_file(Path(legend)) if legend is not None and not named else None
     with progress_bar() as progress:
-        made = label_product(source, like, out, options, legend=classes, progress=progress)
+        made = make_labels(source, like, out, options, legend=classes, progress=progress)
     click.echo(str(made))

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sarseg.labels.options import LabelOptions, check_dates
-    from sarseg.labels.resample import label_product, make_labels
+    from sarseg.labels.resample import make_labels
     from sarseg.labels.sources import LabelSource, Remap, open_labels
 
-__all__ = ["LabelOptions", "LabelSource", "Remap", "check_dates", "label_product", "make_labels", "open_labels"]
+__all__ = ["LabelOptions", "LabelSource", "Remap", "check_dates", "make_labels", "open_labels"]
 
 _NAMES = {
     "LabelOptions": "sarseg.labels.options",
     "check_dates": "sarseg.labels.options",
-    "label_product": "sarseg.labels.resample",
     "LabelSource": "sarseg.labels.sources",
     "Remap": "sarseg.labels.sources",
     "make_labels": "sarseg.labels.resample",

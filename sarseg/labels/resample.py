@@ -23,7 +23,7 @@ from sarseg.errors import InputError, UsageError
 from sarseg.grid import MapGrid, transform_points
 from sarseg.labels.known import READY, Origin
 from sarseg.labels.options import LabelOptions, check_dates
-from sarseg.labels.sources import Labels, Remap, open_labels, open_sources
+from sarseg.labels.sources import Labels, Remap, open_sources
 from sarseg.legend import IGNORE, NODATA, Legend
 from sarseg.product.open import Product, open_product
 from sarseg.progress import Progress, silent
@@ -53,39 +53,20 @@ def make_labels(
     source: str | Path,
     like: str | Path,
     out: Path,
-    *,
-    legend: Legend | None = None,
-    remap: Remap | None = None,
-    progress: Progress = silent,
-) -> Path:
-    """Write one class raster onto the grid of `like` (a product folder or raster) as the COG `out`, and return it.
-
-    The file holds uint8 codes (0 nodata, 255 ignore), the colour table, class tags, and how it was made. Memory is a block.
-
-    Raises
-    ------
-    InputError : no legend, a value that is no class, or no labelled pixel on the grid
-    """
-    labels, product = open_labels(source, legend, remap), open_product(like)
-    return _write(_of_raster(labels, product.grid, None), Path(source), product, out, progress)
-
-
-def label_product(
-    source: str | Path,
-    like: str | Path,
-    out: Path,
-    options: LabelOptions,
+    options: LabelOptions | None = None,
     *,
     legend: Legend | None = None,
     progress: Progress = silent,
 ) -> Path:
     """Write labels of any source that we know onto the grid of `like` as the COG `out`, and return it.
 
-    As `make_labels`; beside it, sources are recognised, remapped and dated as `options` say.
+    The file holds uint8 codes (0 nodata, 255 ignore), the colour table, class tags, and how it was made. Memory is a block.
 
     Parameters
     ----------
     source : class raster, folder or archive of tiles, vector file, or Dstl's table of polygons
+    like : a product folder or a raster
+    options : how the source is recognised, remapped and dated
     legend : the classes of the codes that come out, where neither a ready remap nor the source names them
 
     Raises
@@ -94,7 +75,7 @@ def label_product(
         an output in the place of an input
     InputError : no legend, a value that is no class, labels too many years from the scene, no labelled pixel on the grid
     """
-    source, product = Path(source), open_product(like)
+    source, product, options = Path(source), open_product(like), options or LabelOptions()
     if out.resolve() in (source.resolve(), Path(like).resolve()):
         raise UsageError("the labels would take the place of what they are made of", out, "choose another output file")
     if options.class_field is not None and not is_vector(source):
