@@ -8,6 +8,7 @@ import pytest
 import rasterio
 from affine import Affine
 from PIL import Image
+from rasterio.enums import ColorInterp
 
 from sarseg.errors import InputError, MissingError
 from sarseg.raster.read import open_raster
@@ -85,6 +86,27 @@ def test_png_has_no_georeference_and_alpha_is_a_mask(tmp_path):
     want = rgba[..., :3].transpose(2, 0, 1).astype("f4")
     want[:, 3, 4] = np.nan
     np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("size", [(40, 50), (700, 900)])
+def test_a_fourth_band_of_values_is_no_transparency(tmp_path, size):
+    """GDAL marks the fourth band of any uint8 GeoTIFF as alpha, unless it is told otherwise."""
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 256, (4, *size), dtype=np.uint8)
+    path = write(tmp_path / "nir.tif", data)
+    with rasterio.open(path) as file:
+        assert file.colorinterp[3] == ColorInterp.alpha
+    raster = open_raster(path)
+    assert (raster.bands, raster.numbers) == (("b1", "b2", "b3", "b4"), (1, 2, 3, 4))
+    np.testing.assert_array_equal(raster.read(), data)  # valid where the fourth is 0 too
+    data[3] = 255
+    data[3, :, : size[1] // 3] = 0
+    data[3, :, size[1] // 3] = 100  # a feathered edge
+    raster = open_raster(write(tmp_path / "rgba.tif", data))
+    assert raster.numbers == (1, 2, 3)
+    np.testing.assert_array_equal(raster.read(), np.where(data[3] > 0, data[:3], np.float32(np.nan)))
+    data[3] = 0
+    assert np.isnan(open_raster(write(tmp_path / "nothing.tif", data)).read()).all()
 
 
 def test_codes_as_stored_and_palette(tmp_path):

@@ -180,9 +180,11 @@ def test_any_ending_is_read_and_nothing_is_an_error_not_a_crash(folder: Folder, 
     assert not (empty.root / "dataset").exists()
 
 
+@pytest.mark.parametrize("bands", [2, 3, 4])
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
-def test_dtype_and_bands_stay(folder: Folder, dtype: str) -> None:
-    folder.tiff("t", (64, 64), 1, 600_000, dtype=dtype, bands=2)
+def test_dtype_and_bands_stay(folder: Folder, dtype: str, bands: int) -> None:
+    """Four bands of uint8 too, whose fourth GDAL calls transparency."""
+    folder.tiff("t", (64, 64), 1, 600_000, dtype=dtype, bands=bands)
     image = folder.images["t"]
     if image.dtype.kind == "f":
         image = folder.images["t"] = image + np.array(1 / 3, dtype)
@@ -193,8 +195,9 @@ def test_dtype_and_bands_stay(folder: Folder, dtype: str) -> None:
     for at in range(5):
         row, col = int(data.index["row"][at]), int(data.index["col"][at])
         with rasterio.open(out / "images" / f"{at + 1:05d}.tif") as file:
-            assert file.dtypes == (dtype,) * 2
+            assert file.dtypes == (dtype,) * bands
             np.testing.assert_array_equal(file.read(), image[:, row : row + 24, col : col + 24])
+        assert data.read(at)[0].shape == (bands, 24, 24)
 
 
 def test_scale_travels_with_the_patches(folder: Folder) -> None:

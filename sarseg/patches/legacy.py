@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as GdalWindow
 
@@ -136,8 +135,8 @@ class _PairScene:
     def scaling(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Scale and offset of every band: they travel with the stored numbers."""
         with _quiet(), rasterio.open(self.pair.image.path) as dataset:
-            count = len(self.pair.image.bands)
-            return tuple(dataset.scales[:count]), tuple(dataset.offsets[:count])
+            numbers = self.pair.image.numbers
+            return tuple(dataset.scales[at - 1] for at in numbers), tuple(dataset.offsets[at - 1] for at in numbers)
 
     def read(self, window: Window) -> Pixels:
         image, mask = self.pair.image.read(window), self.codes.read(self.pair, window)
@@ -148,8 +147,7 @@ class _PairScene:
 def _stored(raster: Raster, window: Window) -> NDArray[Any]:
     """The file's own numbers (band, rows, cols), without an alpha band."""
     with _quiet(), rasterio.open(raster.path) as dataset:
-        numbers = [at for at, kind in zip(dataset.indexes, dataset.colorinterp, strict=True) if kind != ColorInterp.alpha]
-        return np.asarray(dataset.read(numbers, window=GdalWindow(window.col, window.row, window.cols, window.rows)))
+        return np.asarray(dataset.read(list(raster.numbers), window=GdalWindow(window.col, window.row, window.cols, window.rows)))
 
 
 def _write_files(part: Path, scenes: list[_PairScene], cutter: Cutter, tally: Tally, progress: Progress) -> list[str]:
@@ -192,6 +190,8 @@ def _write_tiff(path: Path, data: NDArray[Any], grid: MapGrid, *, like: _PairSce
     """
     bands, rows, cols = data.shape
     profile: dict[str, Any] = {"driver": "GTiff", "count": bands, "height": rows, "width": cols, "dtype": data.dtype.name}
+    if bands != 3:
+        profile["photometric"] = "MINISBLACK"  # or GDAL calls the fourth band of uint8 transparency
     if grid.crs is not None:
         profile |= {"crs": grid.crs, "transform": grid.transform}
     profile |= {"compress": "deflate"} if like is None else {"nodata": like.pair.image.nodata}

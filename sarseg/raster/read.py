@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as GdalWindow
 
 from sarseg.errors import InputError, MissingError
@@ -25,6 +24,8 @@ from sarseg.grid import MapGrid
 from sarseg.tiles import Window
 
 _HANDLES_PER_THREAD = 32
+_SAMPLE = 64  # pixels along a side
+_FEATHERED = 0.2  # share of pixels: an outline may be half transparent, an image is not
 
 
 class _Handles:
@@ -68,6 +69,8 @@ class Raster:
     path: str
     grid: MapGrid
     bands: tuple[str, ...]
+    numbers: tuple[int, ...]
+    """GDAL's 1-based number of each band; an alpha band is a mask, and no band."""
     dtype: str
     nodata: float | None
     tags: dict[str, str] = field(hash=False)
@@ -91,8 +94,8 @@ class Raster:
             data = dataset.read(indexes, window=_gdal(window), out_dtype=wide)
             for at, index in enumerate(indexes):
                 flags = dataset.mask_flag_enums[index - 1]
-                if MaskFlags.all_valid not in flags:
-                    data[at][dataset.read_masks(index, window=_gdal(window)) == 0] = np.nan
+                if MaskFlags.all_valid not in flags and not (MaskFlags.alpha in flags and len(self.numbers) == dataset.count):
+                    data[at][_masked(dataset, index, window)] = np.nan
                 scale, offset = dataset.scales[index - 1], dataset.offsets[index - 1]
                 if (scale, offset) != (1.0, 0.0):
                     data[at] = data[at] * wide(scale) + wide(offset)
@@ -110,16 +113,10 @@ class Raster:
         with _dataset(self) as dataset:
             return np.asarray(dataset.read(band + 1, window=_gdal(window or Window.whole(self.grid.shape))))
 
-    @cached_property
-    def _indexes(self) -> tuple[int, ...]:
-        """GDAL's 1-based number of each band (an alpha band is a mask, not a band)."""
-        with _dataset(self) as dataset:
-            return _band_numbers(dataset)
-
     def _index(self, name: str) -> int:
         if name not in self.bands:
             raise InputError(f"no band '{name}'", self.path, f"bands are {', '.join(self.bands)}")
-        return self._indexes[self.bands.index(name)]
+        return self.numbers[self.bands.index(name)]
 
 
 def open_raster(path: str | Path) -> Raster:
@@ -144,6 +141,7 @@ def open_raster(path: str | Path) -> Raster:
                 path=text,
                 grid=grid,
                 bands=_unique([name or f"b{at + 1}" for at, name in enumerate(named)]),
+                numbers=numbers,
                 dtype=dataset.dtypes[numbers[0] - 1],
                 nodata=dataset.nodatavals[numbers[0] - 1],
                 tags=tags,
@@ -196,8 +194,29 @@ def _open(path: str) -> Any:
         return rasterio.open(path)
 
 
+def _masked(dataset: Any, number: int, window: Window) -> NDArray[np.bool_]:
+    if ColorInterp.alpha not in dataset.colorinterp:
+        return np.asarray(dataset.read_masks(number, window=_gdal(window)) == 0)
+    with warnings.catch_warnings(action="ignore", category=NodataShadowWarning):  # a nodata value goes before alpha
+        return np.asarray(dataset.read_masks(number, window=_gdal(window)) == 0)
+
+
 def _band_numbers(dataset: Any) -> tuple[int, ...]:
-    return tuple(number for number, kind in zip(dataset.indexes, dataset.colorinterp, strict=True) if kind != ColorInterp.alpha)
+    """All bands but those that are transparency."""
+    numbers = tuple(number for number, kind in zip(dataset.indexes, dataset.colorinterp, strict=True) if kind != ColorInterp.alpha)
+    # whoever writes four bands of uint8 without further words gets a GeoTIFF whose fourth is called alpha, near infrared too
+    unasked = (dataset.driver, dataset.count, numbers, dataset.dtypes[-1]) == ("GTiff", 4, (1, 2, 3), "uint8")
+    return tuple(dataset.indexes) if unasked and _holds_values(dataset, 4) else numbers
+
+
+def _holds_values(dataset: Any, number: int) -> bool:
+    """Whether a uint8 band is more than transparent (0) and opaque (255), by nine windows of it."""
+    side = [max(1, min(_SAMPLE, length)) for length in dataset.shape]
+    starts = [sorted({(length - step) * part // 4 for part in (1, 2, 3)}) for length, step in zip(dataset.shape, side, strict=True)]
+    read = [dataset.read(number, window=GdalWindow(col, row, side[1], side[0])).ravel() for row in starts[0] for col in starts[1]]
+    seen = np.concatenate(read)
+    seen = seen[seen > 0]
+    return bool(np.mean(seen < 255) > _FEATHERED) if seen.size else False
 
 
 def _unique(names: list[str]) -> tuple[str, ...]:
