@@ -200,6 +200,16 @@ def test_dtype_and_bands_stay(folder: Folder, dtype: str, bands: int) -> None:
         assert data.read(at)[0].shape == (bands, 24, 24)
 
 
+def test_images_with_a_palette_are_warned_of(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    folder.png("p", (64, 64), 1)
+    folder.run(2, 24, val_share=0)
+    assert "palette" not in caplog.text
+    with Image.open(folder.root / "images" / "p.png") as image:
+        image.quantize(32).save(folder.root / "images" / "p.png")
+    folder.run(2, 24, val_share=0)
+    assert "1 images hold numbers of a palette" in caplog.text
+
+
 def test_scale_travels_with_the_patches(folder: Folder) -> None:
     folder.tiff("t", (40, 40), 1, 600_000, dtype="int16", bands=2)
     with rasterio.open(folder.root / "images" / "t.tif", "r+") as file:

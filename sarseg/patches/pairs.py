@@ -87,6 +87,9 @@ def find_pairs(image_dir: Path, mask_dir: Path) -> tuple[list[Pair], list[str]]:
             raise InputError(what, pair.image.path, "keep images of one kind in a folder")
     if any((pair.image.grid.crs is None) != (pair.mask.grid.crs is None) for pair in pairs):
         warnings.append("a mask or image has no georeference: it was matched by name and equal size only")
+    indexed = [pair.image.path for pair in pairs if pair.image.colormap is not None]
+    if indexed:
+        warnings.append(f"{len(indexed)} images hold numbers of a palette, which are taken as values (save them as RGB): {indexed[0]}")
     return pairs, warnings
 
 
