@@ -93,7 +93,7 @@ class Tiny(nn.Module):
         self.second = nn.Conv2d(5, config.classes, 1) if config.aux else None
 
     def forward(self, x: Tensor) -> Tensor | dict[str, Tensor]:
-        if self.training and self.config.limit and len(x) > self.config.limit:
+        if self.training and self.config.limit and len(x) > self.config.limit and not x.is_meta:
             raise torch.OutOfMemoryError("CUDA out of memory")
         features = self.drop(torch.relu(self.norm(self.first(x))))
         if self.training and self.second is not None:

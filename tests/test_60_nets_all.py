@@ -107,29 +107,6 @@ def test_stride_is_that_of_the_coarsest_features(name: str, options: dict[str, O
     assert cols in (3, 4)
 
 
-@each_form
-def test_pools_globally_and_stride_say_how_few_values_a_batch_norm_sees(name: str, options: dict[str, Option]) -> None:
-    network = fresh(name, options).train()
-    stride = int(network.stride)  # type: ignore[arg-type]
-    seen: list[int] = []
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].numel() // inputs[0].shape[1]))
-    for h, w in ((1, 1), (stride + 1, 1), (3 * stride, 2 * stride)):
-        seen.clear()
-        network(torch.randn(2, 2, h, w))
-        coarsest = 2 * -(h // -stride) * -(w // -stride)
-        if network.pools_globally:
-            assert min(seen) == 2
-        else:
-            assert min(seen, default=coarsest) >= coarsest
-    if network.pools_globally:  # one image is not enough, however large
-        with pytest.raises(ValueError, match="more than 1 value per channel"):
-            network(torch.randn(1, 2, 3 * stride, 2 * stride))
-    else:
-        network(torch.randn(1, 2, 2 * stride, stride))
-
-
 @each_network
 def test_model_folder_gives_the_network_back(name: str, tmp_path: Path) -> None:
     network = fresh(name, SMALL.get(name, {}))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,18 +178,44 @@ def test_datasets_that_teach_nothing_are_refused(tmp_path: Path) -> None:
 
 def test_sizes_too_small_for_batch_norm_are_refused() -> None:
     network = build_network("compact_unet", bands=1, classes=2, options={"width": 4, "depth": 3, "stem": 1})
-    with pytest.raises(UsageError, match=r"batch of 1 with patches of 8 x 7 leaves batch norm 1 value"):
-        refuse_tiny(network, (8, 7), 1)
-    refuse_tiny(network, (8, 9), 1)
-    refuse_tiny(network, (8, 7), 2)
-    network.pools_globally = True  # type: ignore[assignment]
-    with pytest.raises(UsageError, match=r"batch of 1 with patches of 64 x 64 leaves batch norm 1 value a channel: take a larger batch"):
-        refuse_tiny(network, (64, 64), 1)
-    refuse_tiny(build_network("tiny", bands=1, classes=2, options={"norm": False}), (1, 1), 1)  # no batch norm, no limit
-    network.train()
-    with pytest.raises(ValueError, match="more than 1 value"):
-        network(torch.zeros(1, 1, 8, 7))
-    network(torch.zeros(1, 1, 8, 9))
+    before = {key: value.clone() for key, value in network.eval().state_dict().items()}
+    with pytest.raises(UsageError, match=r"batch of 1 with patches of 8 x 7 leaves .*: take a larger batch or larger patches"):
+        refuse_tiny(network, 1, (8, 7), 1)
+    refuse_tiny(network, 1, (8, 9), 1)
+    refuse_tiny(network, 1, (8, 7), 2)
+    assert not network.training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    pooling = build_network("pspnet", bands=1, classes=2, options={})
+    with pytest.raises(
+        UsageError, match=r"of 1 with patches of 64 x 64 leaves batch norm a single value a channel: take a larger batch$"
+    ):
+        refuse_tiny(pooling, 1, (64, 64), 1)
+    refuse_tiny(build_network("tiny", bands=1, classes=2, options={"norm": False}), 1, (1, 1), 1)  # no batch norm, no limit
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("compact_unet", {"width": 4, "depth": 2}), ("unet", {"width": 4, "depth": 2}), ("unet_resnet", {"backbone": "resnet18"}),
+        ("segnet", {"width": 4}), ("fcn", {}), ("fcn", {"form": "8s"}), ("fcn", {"form": "32s"}), ("pspnet", {}),
+        ("deeplabv3plus", {"backbone": "resnet18"}),
+    ],
+)  # fmt: skip
+def test_sizes_that_batch_norm_refuses_are_found_without_computing(name: str, options: dict[str, Any]) -> None:
+    network = build_network(name, bands=2, classes=3, options=options).train()
+    stride = int(network.stride)  # type: ignore[arg-type]
+    for count, h, w in ((1, 1, 1), (1, 1, 2), (1, stride, stride), (1, stride + 1, 1), (1, 3 * stride, 2 * stride), (2, 1, 1)):
+        refused = False
+        try:
+            network(torch.randn(count, 2, h, w))
+        except ValueError as error:
+            assert "more than 1 value per channel" in str(error)  # noqa: PT017 whether it comes is what is asked
+            refused = True
+        with pytest.raises(UsageError) if refused else nullcontext():
+            refuse_tiny(network, 2, (h, w), count)
+        assert not refused or count == 1
+        if (h, w) == (3 * stride, 2 * stride):
+            assert refused == network.pools_globally  # one image is not enough, however large
 
 
 def training(options: TrainOptions, dataset: object = None) -> loop.Training:
@@ -284,8 +312,8 @@ def test_memory_for_nothing_is_said() -> None:
     one.forward = NoMemory()
     with pytest.raises(MissingError, match="does not hold micro-batches of 1: take smaller patches"):
         one.step(0, one.patches[0])  # type: ignore[arg-type]
-    one.micro, one.network.pools_globally = 2, True  # type: ignore[assignment]
-    with pytest.raises(MissingError, match="micro-batches of 2, and a batch of 1 with patches of 32 x 32 leaves batch norm 1 value"):
+    one.micro, one.shape = 2, (1, 1)
+    with pytest.raises(MissingError, match="micro-batches of 2, and a batch of 1 with patches of 1 x 1 leaves batch norm a single value"):
         one.step(0, one.patches[0])  # type: ignore[arg-type]
 
 

@@ -160,7 +160,7 @@ class Training:
             log.info("pretrained weights: %s", "; ".join(said))
             self.pretrained = {"pretrained": options.weights, "pretrained_report": said}
         self.shape = dataset.read(int(dataset.split("train")[0]))[1].shape
-        refuse_tiny(network, self.shape, options.micro)
+        refuse_tiny(network, len(self.bands), self.shape, options.micro)
         self.network = placed(network, fabric.device)
         self.forward: Callable[[Tensor], Any] = torch.compile(self.network) if options.compile else self.network
         self.parameters = list(self.network.parameters())
@@ -310,7 +310,7 @@ class Training:
         if not smaller:
             raise MissingError(what, hint=hint)
         try:
-            refuse_tiny(self.network, self.shape, smaller)
+            refuse_tiny(self.network, len(self.bands), self.shape, smaller)
         except UsageError as error:
             raise MissingError(f"{what}, and {error.what}", hint=hint) from None
         log.warning("the device's memory does not hold micro-batches of %d: they are of %d from now on", self.micro, smaller)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import nn
+from torch.func import functional_call
 
 from sarseg.errors import InputError, UsageError
 from sarseg.nets.fitting import count_pixels
 from sarseg.nets.modelfile import BandSpec
-from sarseg.nets.registry import stride_of
 from sarseg.patches.dataset import Dataset
 from sarseg.train.options import TrainOptions
 
@@ -52,13 +53,16 @@ def learning_rate(step: int, steps: int, options: TrainOptions) -> float:
     return options.lr * 0.5 * (1.0 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
-def refuse_tiny(network: nn.Module, shape: tuple[int, ...], micro: int) -> None:
-    """UsageError when batch norm would see fewer than two values a channel at the coarsest features."""
-    normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
-    pooled = bool(getattr(network, "pools_globally", False))
-    values = micro * (1 if pooled else math.prod(-(-side // stride_of(network)) for side in shape))
-    if normed and values < 2:
+def refuse_tiny(network: nn.Module, bands: int, shape: tuple[int, ...], micro: int) -> None:
+    """UsageError when batch norm would see a single value a channel, found by a forward pass in which no number is computed."""
+    tensors = {name: tensor.to("meta") for name, tensor in (*network.named_parameters(), *network.named_buffers())}
+    was_training = network.training
+    try:
+        functional_call(network.train(), tensors, torch.zeros(micro, bands, *shape, device="meta"))
+    except ValueError as error:  # torch's own refusal
         raise UsageError(
-            f"a batch of {micro} with patches of {shape[0]} x {shape[1]} leaves batch norm {values} value a channel",
-            hint=f"take a larger batch{'' if pooled else ' or larger patches'}",
-        )
+            f"a batch of {micro} with patches of {shape[0]} x {shape[1]} leaves batch norm a single value a channel",
+            hint=f"take a larger batch{'' if getattr(network, 'pools_globally', False) else ' or larger patches'}",
+        ) from error
+    finally:
+        network.train(was_training)
