@@ -186,9 +186,7 @@ def test_sizes_too_small_for_batch_norm_are_refused() -> None:
     assert not network.training
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     pooling = build_network("pspnet", bands=1, classes=2, options={})
-    with pytest.raises(
-        UsageError, match=r"of 1 with patches of 64 x 64 leaves batch norm a single value a channel: take a larger batch$"
-    ):
+    with pytest.raises(UsageError, match=r"of 1 with patches of 64 x 64 leaves batch norm a single value a channel: take a larger batch$"):
         refuse_tiny(pooling, 1, (64, 64), 1)
     refuse_tiny(build_network("tiny", bands=1, classes=2, options={"norm": False}), 1, (1, 1), 1)  # no batch norm, no limit
 
