@@ -105,7 +105,6 @@ class Miniature:
     def install(self, patch: Callable[[str, object], None]) -> Miniature:
         """Put the steps in the place of the real ones."""
         for module, name in (
-            ("scene.open", "open_scene"),
             ("ard.preprocess", "preprocess"),
             ("ard.snap.engine", "preprocess_snap"),
             ("labels.resample", "make_labels"),
@@ -114,6 +113,7 @@ class Miniature:
             ("predict.engine", "predict"),
             ("mosaic.composite", "mosaic"),
             ("assess.accuracy", "assess"),
+            ("scene.open", "open_scene"),  # last: the modules above take the real one when they are first imported
         ):
             patch(f"sarseg.{module}.{name}", getattr(self, name))
         return self
