@@ -17,7 +17,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -40,23 +40,37 @@ from sarseg.patches import PatchOptions, Source, write_dataset
 from sarseg.patches.dataset import Dataset, open_dataset
 from sarseg.product.open import Product, open_map, open_product
 from sarseg.tiles import Window
+from sarseg.train.augment import Augmentation
 from sarseg.train.loop import TrainOptions, train
 
 BATCH = 8
-NETS: dict[str, tuple[str, dict[str, Any], float]] = {
-    "compact_unet, width 16": ("compact_unet", {}, 4e-3),
-    "compact_unet, width 32": ("compact_unet", {"width": 32}, 4e-3),
-    "unet_resnet (34)": ("unet_resnet", {}, 1e-3),
-    "unet": ("unet", {}, 1e-3),
-    "segnet": ("segnet", {}, 1e-3),
-    "fcn (ResNet-50, d8)": ("fcn", {}, 1e-3),
-    "pspnet (ResNet-50)": ("pspnet", {}, 1e-3),
-    "deeplabv3plus (ResNet-50)": ("deeplabv3plus", {}, 1e-3),
-    "majority": ("majority", {}, 0.0),
-    "gaussian": ("gaussian", {}, 0.0),
-    "random_forest": ("random_forest", {}, 0.0),
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A network, its options, and how it is trained from nothing (AdamW, cosine)."""
+
+    net: str
+    options: dict[str, Any] = field(default_factory=dict)
+    lr: float = 1e-3
+    band_dropout: float = 0.0
+
+
+NETS: dict[str, Recipe] = {
+    "compact_unet, width 16": Recipe(net="compact_unet", lr=4e-3),
+    "compact_unet, width 16, band dropout": Recipe(net="compact_unet", lr=4e-3, band_dropout=0.3),
+    "compact_unet, width 32": Recipe(net="compact_unet", options={"width": 32}, lr=4e-3),
+    "unet_resnet (34)": Recipe(net="unet_resnet"),
+    "unet": Recipe(net="unet"),
+    "segnet": Recipe(net="segnet"),
+    "fcn (ResNet-50, d8)": Recipe(net="fcn"),
+    "pspnet (ResNet-50)": Recipe(net="pspnet"),
+    "deeplabv3plus (ResNet-50)": Recipe(net="deeplabv3plus"),
+    "majority": Recipe(net="majority"),
+    "gaussian": Recipe(net="gaussian"),
+    "random_forest": Recipe(net="random_forest"),
 }
-"""Name in the table -> network, its options, and the learning rate (AdamW, cosine) for training from nothing."""
+"""By the name in the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,12 +171,13 @@ def affordable_steps(task: Task, net: str, options: dict[str, Any], minutes: flo
 
 def run(task: Task, label: str, seed: int, minutes: float, work: Path) -> dict[str, Any]:
     """Train, map and score once."""
-    net, options, lr = NETS[label]
-    fitted = net in BASELINES
-    steps = 1 if fitted else affordable_steps(task, net, options, minutes)
-    asked = TrainOptions(net=net, net_options=options, seed=seed) if fitted else TrainOptions(
-        net=net, net_options=options, steps=steps, batch=BATCH, lr=lr, validations=1, seed=seed, threads=1
-    )  # fmt: skip
+    recipe = NETS[label]
+    fitted = recipe.net in BASELINES
+    asked, steps = TrainOptions(net=recipe.net, net_options=recipe.options, seed=seed), 1
+    if not fitted:
+        steps = affordable_steps(task, recipe.net, recipe.options, minutes)
+        change = Augmentation(band_dropout=recipe.band_dropout)
+        asked = replace(asked, steps=steps, batch=BATCH, lr=recipe.lr, validations=1, threads=1, augmentation=change)
     start = time.process_time()
     model = load_model(train(task.dataset, work / "model", asked))
     trained_s = time.process_time() - start
@@ -184,6 +199,7 @@ def run(task: Task, label: str, seed: int, minutes: float, work: Path) -> dict[s
         "measure": task.measure,
         "score": task.score(pooled),
         "oa": pooled.oa,
+        "confusion": pooled.matrix.tolist(),
         "scenes": {scene.name: task.score(one) for scene, one in zip(task.scenes, each, strict=True)},
     }
 
@@ -206,7 +222,24 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"| {name} | {network} | {million} | {minutes:g} | {runs[0]['samples']} | {len(runs)} | {runs[0]['measure']} "
             f"| {np.mean(score):.3f}{spread} | {np.mean(oa):.3f} | {speed:.2f} |"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *pooled_lines(rows)])
+
+
+def pooled_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """IoU of water over the pixels of all countries together, mean over seeds, where every country was left out once."""
+    left_out = [row for row in rows if row["task"].startswith("countries: ")]
+    countries = {row["task"] for row in left_out}
+    lines = []
+    for network in dict.fromkeys(row["network"] for row in left_out):
+        scores = []
+        for seed in sorted({row["seed"] for row in left_out}):
+            runs = [row["confusion"] for row in left_out if (row["network"], row["seed"]) == (network, seed)]
+            if len(runs) == len(countries):
+                matrix = np.sum(runs, axis=0)
+                scores.append(matrix[1, 1] / (matrix[1].sum() + matrix[:, 1].sum() - matrix[1, 1]))
+        if scores:
+            lines.append(f"| all countries | {network} | | | | {len(scores)} | IoU, pooled | {np.mean(scores):.3f} | | |")
+    return lines
 
 
 def main() -> None:
@@ -229,8 +262,8 @@ def main() -> None:
             tasks = iter([region_task(asked.folder)]) if region else flood_tasks(asked.folder, work, by_country=asked.task == "countries")
             for task in tasks:
                 for label in asked.nets:
-                    for seed in asked.seeds if NETS[label][0] != "majority" else [0]:
-                        minutes = 0.0 if NETS[label][0] in BASELINES else asked.cpu_minutes
+                    for seed in asked.seeds if NETS[label].net != "majority" else [0]:
+                        minutes = 0.0 if NETS[label].net in BASELINES else asked.cpu_minutes
                         key = (task.name, label, seed, minutes)
                         if any((row["task"], row["network"], row["seed"], row["cpu_minutes"]) == key for row in rows):
                             continue

@@ -17,8 +17,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from sarseg.decibel import from_db, to_db
-from sarseg.labels.resample import make_labels
-from sarseg.labels.sources import Remap
+from sarseg.labels import LabelOptions, make_labels
 from sarseg.legend import LandClass, Legend
 from sarseg.metrics import Accuracy, confusion
 from sarseg.patches import PatchOptions, Source, write_dataset
@@ -26,7 +25,7 @@ from sarseg.product.open import open_product
 from sarseg.raster.read import open_raster
 
 LEGEND = Legend((LandClass(code=1, name="land", color=(180, 160, 110)), LandClass(code=2, name="water", color=(30, 90, 200))))
-REMAP = Remap({-1: 255, 0: 1, 1: 2})
+REMAP = "-1: 255\n0: 1\n1: 2\n"
 SPLIT = "split_b"
 WATER = 2
 
@@ -54,10 +53,12 @@ def prepare(folder: Path, work: Path) -> Path:
 
 def make_all_labels(folder: Path, work: Path, names: list[str]) -> None:
     """The chips' labels in our codes: `work`/labels/<chip>.tif."""
+    (work / "remap.yaml").write_text(REMAP)
+    options = LabelOptions(remap=str(work / "remap.yaml"))
     for chip in names:
         out = work / "labels" / f"{chip}.tif"
         if not out.exists():
-            make_labels(folder / f"{chip}_LabelHand.tif", image_of(folder, chip), out, legend=LEGEND, remap=REMAP)
+            make_labels(folder / f"{chip}_LabelHand.tif", image_of(folder, chip), out, options, legend=LEGEND)
 
 
 def country_of(chip: str) -> str:
