@@ -18,7 +18,7 @@ from scipy.ndimage import uniform_filter
 
 from sarseg.decibel import from_db, to_db
 from sarseg.labels import LabelOptions, make_labels
-from sarseg.legend import LandClass, Legend
+from sarseg.legend import IGNORE, LandClass, Legend
 from sarseg.metrics import Accuracy, confusion
 from sarseg.patches import PatchOptions, Source, write_dataset
 from sarseg.product.open import open_product
@@ -69,7 +69,7 @@ def country_of(chip: str) -> str:
 def truth_of(folder: Path, work: Path, chip: str) -> np.ndarray:
     """Codes, 255 where there is no label or not both bands."""
     codes = open_raster(work / "labels" / f"{chip}.tif").read_codes()
-    return np.where(np.isnan(open_product(image_of(folder, chip)).read()).any(0), np.uint8(255), codes)
+    return np.where(np.isnan(open_product(image_of(folder, chip)).read()).any(0), np.uint8(IGNORE), codes)
 
 
 def otsu_map(folder: Path, threshold_db: float, chip: str) -> np.ndarray:
@@ -95,27 +95,44 @@ def smooth_vh(folder: Path, chip: str) -> np.ndarray:
     return to_db(np.divide(total, weight, out=np.full(power.shape, np.nan), where=weight > 1e-9))
 
 
+def score(label: str, truth: dict[str, np.ndarray], maps: dict[str, np.ndarray]) -> None:
+    """Print pooled accuracies, and the IoU of every country."""
+    each = {chip: confusion(truth[chip], codes, LEGEND) for chip, codes in maps.items()}
+    pooled = Accuracy(np.sum([*each.values()], axis=0), LEGEND)
+    countries: dict[str, np.ndarray] = {}
+    for chip, matrix in each.items():
+        countries[country_of(chip)] = countries.get(country_of(chip), 0) + matrix
+    iou = {country: Accuracy(matrix, LEGEND).iou[1] for country, matrix in countries.items()}
+    parts = ", ".join(f"{country} {value:.2f}" for country, value in iou.items())
+    mean = f"mean of countries {np.mean([*iou.values()]):.3f}"
+    print(f"{label:36s} water IoU {pooled.iou[1]:.3f}  {mean}  mIoU {pooled.miou:.3f}  OA {pooled.oa:.3f}  ({parts})")
+
+
 def main() -> None:
-    """Print a table of pooled water IoU."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print a table of water IoU: `split_b`, and each country left out in turn."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    asked = parser.parse_args()
-    folder, test = asked.folder, chips(asked.folder, "test")
+    folder = parser.parse_args().folder
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        make_all_labels(folder, work, [*chips(folder, "train"), *test])
-        truth = {chip: truth_of(folder, work, chip) for chip in test}
+        every = [path.name.removesuffix("_S1Hand.tif") for path in sorted(folder.glob("*_S1Hand.tif"))]
+        make_all_labels(folder, work, every)
+        truth = {chip: truth_of(folder, work, chip) for chip in every}
+        known = {chip: smooth_vh(folder, chip)[truth[chip] < IGNORE] for chip in every}
 
-        def score(label: str, maps: dict[str, np.ndarray]) -> None:
-            each = {chip: Accuracy(confusion(truth[chip], maps[chip], LEGEND), LEGEND) for chip in test}
-            pooled = Accuracy(np.sum([one.matrix for one in each.values()], axis=0), LEGEND)
-            parts = ", ".join(f"{chip.split('_')[0]} {one.iou[1]:.2f}" for chip, one in each.items())
-            print(f"{label:32s} water IoU {pooled.iou[1]:.3f}  mIoU {pooled.miou:.3f}  OA {pooled.oa:.3f}  ({parts})")
+        def threshold_db(training: list[str]) -> float:
+            return otsu_db(np.concatenate([known[chip] for chip in training]))
 
-        score("all water", {chip: np.full(truth[chip].shape, WATER, np.uint8) for chip in test})
-        pool = [smooth_vh(folder, chip)[truth_of(folder, work, chip) < 255] for chip in chips(folder, "train")]
-        threshold = otsu_db(np.concatenate(pool))
-        score(f"Otsu on VH, 5x5, {threshold:.2f} dB", {chip: otsu_map(folder, threshold, chip) for chip in test})
+        test = chips(folder, "test")
+        score("all water", truth, {chip: np.full(truth[chip].shape, WATER, np.uint8) for chip in test})
+        threshold = threshold_db(chips(folder, "train"))
+        score(f"Otsu on VH, 5x5, {threshold:.2f} dB", truth, {chip: otsu_map(folder, threshold, chip) for chip in test})
+        maps = {}
+        for chip in every:
+            if (truth[chip] == WATER).any():
+                rest = [one for one in every if country_of(one) != country_of(chip)]
+                maps[chip] = otsu_map(folder, threshold_db(rest), chip)
+        score("Otsu on VH, 5x5, each country left out", truth, maps)
 
 
 if __name__ == "__main__":
